@@ -1,0 +1,33 @@
+# Two commands for a fresh machine with Python 3.11 and git: `make demo` and `make test`.
+PYTHON ?= python3.11
+ifeq ($(shell command -v $(PYTHON) 2>/dev/null),)
+PYTHON := python3
+endif
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint bench oracle clean
+
+$(VENV)/.ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade pip
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[dev]'
+	touch $@
+
+demo: $(VENV)/.ready      ## set up, then run the selector grid on the embedded sample market
+	$(BIN)/alphasweep run selector_grid
+	$(BIN)/alphasweep verify selector_grid
+
+test: $(VENV)/.ready      ## set up, then run every test
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.ready     ## measure the selector beside its peers (installs the bench extra)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	$(BIN)/python benchmarks/selector.py
+
+clean:
+	rm -rf $(VENV) build *.egg-info
