@@ -1,0 +1,1 @@
+"""Where studies run: the Ray session and packs of configurations on its workers."""

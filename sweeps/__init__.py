@@ -1,0 +1,25 @@
+"""Studies: what to sweep, running it, and what came out.
+
+from sweeps import Study, run
+result = run(Study.load("selector_grid"))
+result.leaderboard()
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sweeps.runner import StudyResult, run
+    from sweeps.study import Study, StudyError
+
+__all__ = ["Study", "StudyError", "StudyResult", "run"]
+_HOMES = {"Study": "sweeps.study", "StudyError": "sweeps.study", "StudyResult": "sweeps.runner", "run": "sweeps.runner"}
+
+
+def __getattr__(name: str) -> Any:
+    # `alphasweep --help` must not wait for pandas and Ray.
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'sweeps' has no attribute {name!r}")

@@ -1,0 +1,218 @@
+"""What is still to do in a study, cut into packs, and where results go: the study's side of `cluster.packs`."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cluster.packs import PackResult, PackTask
+from results import Ledger, Plan, ResultRow
+from results.identity import config_ids
+from search_spaces import Sampler
+
+CHUNK = 4096  # configurations looked up in the ledger at once
+FIRST_PACK = 16
+LARGEST_PACK = 20_000
+
+
+@dataclass(frozen=True)
+class Point:
+    """One configuration to evaluate: its number in the plan, its parameters and its identity."""
+
+    index: int
+    config: Mapping[str, Any]
+    config_id: bytes
+
+
+@dataclass
+class Tally:
+    """Progress for people, kept by the feed.
+
+    Attributes:
+        total: Points of the plan, or None.
+        known: Points that had a result when the session began (or were read from another study).
+        done: Points accepted in this session.
+        failed: Of these, failed.
+        best: Best objective of this study so far.
+        packs: Packs delivered.
+        busy: Seconds of evaluation, summed over workers.
+    """
+
+    total: int | None
+    known: int = 0
+    done: int = 0
+    failed: int = 0
+    best: float = math.nan
+    packs: int = 0
+    busy: float = 0.0
+
+
+class Backlog:
+    """The plan's points that have no result yet, generated a chunk at a time: the set difference on identity."""
+
+    def __init__(
+        self,
+        sampler: Sampler,
+        make: Callable[[Mapping[str, Any]], dict[str, Any]],
+        ledger: Ledger,
+        plan: Plan,
+        reuse: Callable[[list[Point]], set[bytes]],
+        tally: Tally,
+    ):
+        self._points = self._generate(sampler, make, ledger, plan, reuse, tally)
+        self._held: deque[Point] = deque()
+
+    def take(self, n: int) -> list[Point]:
+        """Returns up to n points; fewer only at the end."""
+        while len(self._held) < n:
+            point = next(self._points, None)
+            if point is None:
+                break
+            self._held.append(point)
+        return [self._held.popleft() for _ in range(min(n, len(self._held)))]
+
+    def put_back(self, points: list[Point]) -> None:
+        """Returns points to the front."""
+        self._held.extendleft(reversed(points))
+
+    @staticmethod
+    def _generate(
+        sampler: Sampler,
+        make: Callable[[Mapping[str, Any]], dict[str, Any]],
+        ledger: Ledger,
+        plan: Plan,
+        reuse: Callable[[list[Point]], set[bytes]],
+        tally: Tally,
+    ) -> Iterator[Point]:
+        context, defaults = ledger.header.context_id, ledger.header.defaults
+        start = 0
+        seen: set[bytes] = set()
+        while plan.count is None or start < plan.count:
+            stop = start + CHUNK if plan.count is None else min(start + CHUNK, plan.count)
+            numbered = ledger.numbers(plan.offset + start, plan.offset + stop) - plan.offset
+            todo = np.setdiff1d(np.arange(start, stop), numbered, assume_unique=True)
+            tally.known += stop - start - len(todo)
+            if len(todo):
+                raw = sampler.configs(start, stop)
+                configs = [make(raw[i - start]) for i in todo]
+                ids = config_ids(context, configs, defaults)
+                fresh = [Point(int(i), c, k) for i, c, k in zip(todo, configs, ids, strict=True)]
+                have = ledger.known(ids)
+                have |= reuse([p for p in fresh if p.config_id not in have])
+                for point in fresh:
+                    # A configuration can have several numbers (a grid with equal values); it is evaluated under the first.
+                    if point.config_id in have or point.config_id in seen:
+                        tally.known += 1
+                        continue
+                    seen.add(point.config_id)
+                    yield point
+                seen = seen if len(seen) < 50 * CHUNK else set()
+            start = stop
+
+
+class StudyFeed:
+    """Cuts the backlog into packs of about a second, writes results to the ledger, isolates what kills its worker."""
+
+    def __init__(self, backlog: Backlog, ledger: Ledger, plan: Plan, tally: Tally, slots: int, report: Callable[[Tally], None]):
+        self._backlog, self._ledger, self._plan, self._slots, self._report = backlog, ledger, plan, slots, report
+        self.tally = tally
+        self.stopping = False
+        self._again: deque[list[Point]] = deque()
+        self._flying: dict[int, list[Point]] = {}
+        self._crashes: dict[bytes, int] = {}
+        self._drained = False
+        self._size = FIRST_PACK
+        self._began = time.monotonic()
+        objective = ledger.header.objective
+        self._objective = ledger.header.metric_names.index(objective)
+        self._sign = -1.0 if ledger.header.metric(objective).direction == "min" else 1.0
+
+    def next(self) -> PackTask | None:
+        """Returns the next pack, None if there is none now."""
+        if self.stopping:
+            return None
+        points = self._again.popleft() if self._again else self._draw()
+        if not points:
+            return None
+        attempt = self._ledger.open_attempt(self._plan.plan_id, len(points))
+        self._flying[attempt] = points
+        return PackTask(attempt, tuple(p.index for p in points))
+
+    def _draw(self) -> list[Point]:
+        size = self._size
+        if self.tally.total is not None:
+            # Towards the end the rest is shared, so that no worker waits for another's last pack.
+            left = self.tally.total - self.tally.known - self.tally.done - sum(map(len, self._flying.values()))
+            size = max(1, min(size, math.ceil(left / self._slots)))
+        points = self._backlog.take(size)
+        self._drained = self._drained or not points
+        return points
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no pack will come again."""
+        return self.stopping or (self._drained and not self._again and not self._flying)
+
+    def deliver(self, result: PackResult) -> None:
+        """Accepts a pack's results in one transaction."""
+        points = self._flying.pop(result.attempt)
+        each = result.seconds / len(points)
+        rows = []
+        for i, point in enumerate(points):
+            error = result.errors.get(i)
+            rows.append(
+                ResultRow(
+                    self._plan.offset + point.index,
+                    point.config_id,
+                    point.config,
+                    "failed" if error else "completed",
+                    None if error else result.metrics[i].tolist(),
+                    each,
+                    error,
+                )
+            )
+        taken = self._ledger.accept(result.attempt, rows)
+        tally = self.tally
+        tally.done += taken.accepted
+        tally.failed += len(result.errors)
+        tally.packs += 1
+        tally.busy += result.seconds
+        scores = self._sign * result.metrics[:, self._objective]
+        if np.isfinite(scores).any():
+            tally.best = float(self._sign * np.nanmax([np.nanmax(scores), self._sign * tally.best]))
+        self._resize(len(points), result.seconds)
+        self._report(tally)
+
+    def _resize(self, n: int, seconds: float) -> None:
+        """Aims at a second of work, slowly more in long studies: Tune pays per pack and remembers each."""
+        target = min(max(1.0, 0.02 * (time.monotonic() - self._began)), 5.0)
+        wanted = int(n * target / max(seconds, 1e-6))
+        self._size = max(1, min(wanted, 4 * max(n, self._size), LARGEST_PACK))
+
+    def crashed(self, attempt: int, error: str) -> None:
+        """Halves a pack whose worker died; a configuration that killed two workers alone has failed."""
+        points = self._flying.pop(attempt)
+        self._ledger.close_attempt(attempt, "lost")
+        self._ledger.record("worker_died", attempt=attempt, points=len(points), error=error)
+        if self.stopping:
+            return
+        if len(points) > 1:
+            half = len(points) // 2
+            self._again.extend([points[:half], points[half:]])
+            return
+        point = points[0]
+        self._crashes[point.config_id] = self._crashes.get(point.config_id, 0) + 1
+        if self._crashes[point.config_id] < 2:
+            self._again.append(points)
+            return
+        attempt = self._ledger.open_attempt(self._plan.plan_id, 1)
+        row = ResultRow(self._plan.offset + point.index, point.config_id, point.config, "failed", None, None, f"{error} (twice, alone)")
+        self.tally.done += self._ledger.accept(attempt, [row]).accepted
+        self.tally.failed += 1
+        self._report(self.tally)

@@ -1,0 +1,373 @@
+"""Running a study: prepare once, work off what has no result yet, keep everything in the ledger.
+
+The same call starts and resumes: what is done is read from the ledger, what is not is evaluated. A kill at any moment
+loses only packs in flight.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from results import Header, Ledger, LedgerError, Verification
+from results.identity import config_ids
+from results.leaderboard import leaderboard
+from results.provenance import collect
+from search_spaces import Sampler, Space, SpaceError, make_sampler
+from sweeps.feed import CHUNK, Backlog, Point, StudyFeed, Tally
+from sweeps.study import Study, StudyError
+from trainables.contract import Context, Prepared, Registry, Trainable, check_config
+
+LEDGER = "ledger.sqlite"
+
+
+@dataclass(frozen=True, eq=False)
+class Search:
+    """A study's search, rebuilt from its file alone, here and in every worker."""
+
+    study: Study
+
+    @cached_property
+    def trainable(self) -> Trainable:
+        """The trainable."""
+        return Registry().load(self.study.trainable)
+
+    @cached_property
+    def space(self) -> Space:
+        """The search space."""
+        return Space.parse(self.study.space)
+
+    @cached_property
+    def sampler(self) -> Sampler:
+        """The sampler."""
+        return make_sampler(self.study.search.sampler, self.space, trials=self.study.search.trials, seed=self.study.seed)
+
+    @cached_property
+    def _fixed(self) -> dict[str, Any]:
+        return check_config(self.trainable, self.study.fixed, "fixed")
+
+    def config(self, point: Mapping[str, Any]) -> dict[str, Any]:
+        """Returns the parameters a point gives, fixed ones included."""
+        return {**self._fixed, **point}
+
+    def check(self) -> None:
+        """Validates everything that needs no data.
+
+        Raises:
+            StudyError: Unknown or overlapping parameters, values not allowed, unknown objective or sampler.
+        """
+        both = set(self.study.fixed) & set(self.space.names)
+        if both:
+            raise StudyError(f"{', '.join(sorted(both))}: given in both `fixed` and `space`; keep one")
+        for i in sorted({0, (self.sampler.size or 1) - 1}):
+            check_config(self.trainable, self.config(self.sampler.configs(i, i + 1)[0]))
+        if self.space.is_grid:
+            self._check_axes()
+        names = [m.name for m in self.trainable.metrics]
+        if self.study.objective is not None and self.study.objective not in names:
+            import difflib
+
+            near = difflib.get_close_matches(self.study.objective, names, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise StudyError(
+                f"objective: {self.study.objective!r} is not a metric of {self.study.trainable}; it has {', '.join(names)}.{hint}"
+            )
+
+    def _check_axes(self) -> None:
+        """Checks each value of each axis once, not each of a million combinations."""
+        for name, values in self.space.axes().items():
+            for value in values:
+                check_config(self.trainable, {name: value})
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluator:
+    """What workers call: numbers of points in, metrics out."""
+
+    study: Study
+    defaults: Mapping[str, Any]
+
+    @cached_property
+    def _search(self) -> Search:
+        return Search(self.study)
+
+    def __call__(self, points: Sequence[int], inputs: Any) -> np.ndarray:
+        """Evaluates the points, float64 (n, metrics)."""
+        search = self._search
+        configs: list[dict[str, Any]] = []
+        i = 0
+        while i < len(points):
+            j = i + 1
+            while j < len(points) and points[j] == points[j - 1] + 1:
+                j += 1
+            configs += search.sampler.configs(points[i], points[j - 1] + 1)
+            i = j
+        complete = [{**self.defaults, **check_config(search.trainable, search.config(c))} for c in configs]
+        frame = search.trainable.evaluate_pack(complete, Context(inputs, seed=self.study.seed))
+        names = [m.name for m in search.trainable.metrics]
+        if len(frame) != len(points):
+            raise StudyError(f"{self.study.trainable}.evaluate_pack gave {len(frame)} rows for {len(points)} configurations")
+        return frame[names].to_numpy(float)
+
+
+@dataclass(frozen=True, eq=False)
+class StudyResult:
+    """What a run left behind; reads from the ledger.
+
+    Attributes:
+        study: The study.
+        folder: Its folder, with the ledger.
+        tally: Progress of this session.
+        seconds: Wall time of this session.
+        stopped: Whether it was asked to stop before the end.
+        prepared: What was loaded.
+    """
+
+    study: Study
+    folder: Path
+    tally: Tally
+    seconds: float
+    stopped: bool
+    prepared: Prepared
+
+    def leaderboard(self, top: int = 20, sort: str | None = None) -> pd.DataFrame:
+        """Returns the best trials, best first."""
+        with Ledger.open(self.folder / LEDGER, readonly=True) as ledger:
+            return leaderboard(ledger, sort, top)
+
+    def frame(self) -> pd.DataFrame:
+        """Returns all trials."""
+        with Ledger.open(self.folder / LEDGER, readonly=True) as ledger:
+            return ledger.frame()
+
+    def verify(self) -> Verification:
+        """Proves that each point has exactly one accepted result."""
+        return verify(self.folder)
+
+
+def run(
+    study: Study,
+    folder: str | Path = "runs",
+    *,
+    fresh: bool = False,
+    slots: int | None = None,
+    address: str | None = None,
+    on_prepared: Callable[[Prepared, Tally], None] | None = None,
+    on_progress: Callable[[Tally], None] | None = None,
+) -> StudyResult:
+    """Runs a study, or goes on with it where an earlier session ended.
+
+    Args:
+        study: What to run.
+        folder: Where studies live; this one gets `folder/study.name`.
+        fresh: Set earlier results of this study aside (the folder is renamed, nothing is deleted) and start over.
+        slots: Packs at once; default one per CPU.
+        address: Ray cluster; default a local Ray on loopback.
+        on_prepared: Called when data are loaded, before work starts.
+        on_progress: Called after each pack, in the driver.
+
+    Returns:
+        The result; also when stopped by Ctrl-C (`stopped` is True).
+
+    Raises:
+        StudyError, TrainableError, SpaceError, MarketError, LedgerError: Messages for people.
+    """
+    began = time.monotonic()
+    search = Search(study)
+    search.check()
+    home = Path(folder) / study.name
+    if fresh and home.exists():
+        home.rename(_aside(home))
+    home.mkdir(parents=True, exist_ok=True)
+    prepared = search.trainable.prepare(study.data, study.settings)
+    header = _header(search, prepared)
+    tally = Tally(total=search.sampler.size)
+    with _open(home / LEDGER, header) as ledger, _stoppable() as stop:
+        ledger.begin_session(collect(Path.cwd()))
+        plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(study), search.sampler.size)
+        siblings = [p for p in Path(folder).glob(f"*/{LEDGER}") if p.parent != home]
+        backlog = Backlog(search.sampler, search.config, ledger, plan, _reuser(ledger, plan.plan_id, plan.offset, siblings), tally)
+        if on_prepared:
+            on_prepared(prepared, tally)
+        first = backlog.take(1)
+        reason = "finished"
+        if first:
+            backlog.put_back(first)
+            from cluster.packs import run_packs
+            from cluster.session import ray_session
+
+            with ray_session(address, slots) as cpus:
+                feed = StudyFeed(backlog, ledger, plan, tally, slots or cpus, on_progress or (lambda _: None))
+                stop.attach(feed)
+                scratch = home / "tune"
+                run_packs(
+                    feed,
+                    Evaluator(study, prepared.defaults),
+                    prepared.inputs,
+                    len(header.metrics),
+                    slots=slots or cpus,
+                    scratch=scratch.absolute(),
+                    name=f"{study.name}-{ledger.header.context_id[:8]}-{os.getpid()}",
+                )
+                shutil.rmtree(scratch, ignore_errors=True)
+            if stop.asked:
+                reason = "stopped"
+        ledger.end_session(reason)
+    return StudyResult(study, home, tally, time.monotonic() - began, reason == "stopped", prepared)
+
+
+def verify(home: Path) -> Verification:
+    """Checks a study's ledger against every point of every search it was asked for.
+
+    Args:
+        home: The study's folder.
+
+    Raises:
+        LedgerError: No ledger, or one that cannot be read.
+    """
+    with Ledger.open(home / LEDGER, readonly=True) as ledger:
+        study = Study.parse(ledger.header.spec)
+
+        def expected() -> Iterator[list[bytes]]:
+            for plan in ledger.plans():
+                spec = dict(plan.sampler)
+                asked = study.model_copy(
+                    update={
+                        "space": dict(plan.space),
+                        "fixed": spec["fixed"],
+                        "seed": spec["seed"],
+                        "search": study.search.model_copy(update={"sampler": spec["sampler"], "trials": spec["trials"]}),
+                    }
+                )
+                search = Search(asked)
+                for start in range(0, plan.count or 0, CHUNK):
+                    raw = search.sampler.configs(start, min(start + CHUNK, plan.count or 0))
+                    yield config_ids(ledger.header.context_id, [search.config(c) for c in raw], ledger.header.defaults)
+
+        return ledger.verify(expected())
+
+
+def _header(search: Search, prepared: Prepared) -> Header:
+    study, trainable = search.study, search.trainable
+    return Header(
+        name=study.name,
+        spec=study.model_dump(),
+        context={
+            "trainable": study.trainable,
+            "version": trainable.version,
+            "data_fingerprint": prepared.fingerprint,
+            "protocol": {**prepared.protocol, "defaults": dict(prepared.defaults)},
+            "seed": study.seed,
+        },
+        metrics=tuple(trainable.metrics),
+        objective=study.objective or trainable.objective,
+    )
+
+
+def _sampler_spec(study: Study) -> dict[str, Any]:
+    return {"sampler": study.search.sampler, "trials": study.search.trials, "seed": study.seed, "fixed": study.fixed}
+
+
+def _open(path: Path, header: Header) -> Ledger:
+    """Opens the study's ledger, or creates it; refuses one made of other data or rules."""
+    if not path.exists():
+        return Ledger.create(path, header)
+    ledger = Ledger.open(path)
+    old, new = ledger.header, header
+    if old.context_id == new.context_id and old.metrics == new.metrics:
+        return ledger
+    ledger.close()
+    changed = [k for k in new.context if old.context[k] != new.context[k]] or ["metrics"]
+    detail = "; ".join(_difference(k, old.context.get(k), new.context.get(k)) for k in changed)
+    raise LedgerError(
+        f"{path.parent}: its results were made under other conditions ({detail}). They cannot stand in one table. "
+        "Use another --dir or name, or --fresh to set the old results aside."
+    )
+
+
+def _difference(key: str, old: Any, new: Any) -> str:
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        keys = [k for k in {**old, **new} if old.get(k) != new.get(k)]
+        return ", ".join(_difference(f"{key}.{k}", old.get(k), new.get(k)) for k in keys)
+    return f"{key} was {old}, is {new}"
+
+
+def _aside(home: Path) -> Path:
+    """Returns a free name beside the folder."""
+    n = 1
+    while (aside := home.with_name(f"{home.name}.old{n}")).exists():
+        n += 1
+    return aside
+
+
+def _reuser(ledger: Ledger, plan_id: int, offset: int, siblings: list[Path]) -> Callable[[list[Point]], set[bytes]]:
+    """Returns a function that takes over results other studies in the same folder already have."""
+    same = []
+    for path in siblings:
+        try:
+            with Ledger.open(path, readonly=True) as other:
+                if other.header.context_id == ledger.header.context_id:
+                    same.append(path)
+        except LedgerError:
+            continue  # a damaged or foreign ledger is its own study's problem, told when that is opened
+
+    def reuse(points: list[Point]) -> set[bytes]:
+        taken: set[bytes] = set()
+        for path in same:
+            wanted = {p.config_id: offset + p.index for p in points if p.config_id not in taken}
+            rows = ledger.reuse_from(path, wanted) if wanted else []
+            if rows:
+                ledger.accept(ledger.open_attempt(plan_id, len(rows), worker=f"reused from {path.parent.name}"), rows)
+                taken |= {row.config_id for row in rows}
+        return taken
+
+    return reuse
+
+
+class _Stop:
+    """Ctrl-C and SIGTERM: the first asks the feed to stop after the packs in flight, the second interrupts."""
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._feed: StudyFeed | None = None
+
+    def attach(self, feed: StudyFeed) -> None:
+        self._feed = feed
+        feed.stopping = self.asked
+
+    def __call__(self, signum: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        if self._feed is not None:
+            self._feed.stopping = True
+
+
+@contextmanager
+def _stoppable() -> Iterator[_Stop]:
+    stop = _Stop()
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {s: signal.signal(s, stop) for s in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+__all__ = ["LEDGER", "Search", "SpaceError", "StudyResult", "run", "verify"]

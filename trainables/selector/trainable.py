@@ -1,0 +1,111 @@
+"""The selector as a trainable: thousands of configurations per call over one prepared market."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from trainables.contract import Context, Parameter, Prepared, TrainableError
+from trainables.forecast import empirical
+from trainables.market import load_market
+from trainables.policy import decode
+from trainables.selector.inputs import SelectorInputs
+from trainables.selector.options import FILL_RULES_VERSION, PARAMETERS, encode, profile_defaults
+from trainables.selector.simulate import evaluate
+from trainables.selector.summary import METRICS
+
+_SETTINGS = {
+    "profile": "realistic",
+    "initial_cash": 10_000.0,
+    "forecast_window": 168,
+    "logits": [0.0, 0.0, 2.0, 2.0],
+    "eval_bars": None,
+}
+
+
+@dataclass(frozen=True, eq=False)
+class _Inputs:
+    """What workers get: arrays plus the settings that are not swept."""
+
+    selector: SelectorInputs
+    profile: str
+    initial_cash: float
+
+
+class SelectorTrainable:
+    """Back-tests selector configurations on baseline forecasts (`empirical`) and fixed-logit actions.
+
+    Settings: `profile` (realistic, legacy), `initial_cash`, `forecast_window` (bars), `logits` (four numbers, SPEC F.4),
+    `eval_bars` (trade only the last N rows; earlier ones warm up the forecasts).
+    """
+
+    name = "selector"
+    version = f"1.fills{FILL_RULES_VERSION}"
+    parameters: tuple[Parameter, ...] = PARAMETERS
+    metrics = METRICS
+    objective = "sortino"
+
+    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any]) -> Prepared:
+        """Loads the market, forecasts, decodes actions.
+
+        Raises:
+            TrainableError: Unknown or unusable settings.
+            MarketError: Bad data.
+        """
+        for key in settings:
+            if key not in _SETTINGS:
+                near = difflib.get_close_matches(key, _SETTINGS, 1)
+                hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(_SETTINGS))
+                raise TrainableError(f"settings.{key}: the selector has no such setting; {hint}")
+        chosen = {**_SETTINGS, **settings}
+        defaults = profile_defaults(chosen["profile"])
+        panel, problems = load_market(data)
+        panel = panel.select(sorted(panel.symbols))
+        forecasts = empirical(panel, window=int(chosen["forecast_window"]))
+        actions = decode(panel, forecasts, tuple(chosen["logits"]))
+        scale = 100.0 if chosen["profile"] == "legacy" else 1.0  # legacy reads amounts in percent
+        orders = np.stack(
+            [
+                actions.buy_price,
+                actions.sell_price,
+                actions.buy_amount * scale,
+                actions.sell_amount * scale,
+                forecasts.p50("high"),
+                forecasts.p50("low"),
+                forecasts.p50("close"),
+            ]
+        )
+        fingerprint = panel.fingerprint
+        if chosen["eval_bars"]:
+            keep = int(chosen["eval_bars"])
+            if keep > panel.n_bars:
+                raise TrainableError(f"settings.eval_bars: {keep} asked, the data has {panel.n_bars} rows")
+            panel, orders = panel.tail(keep), np.ascontiguousarray(orders[:, -keep:])
+        inputs = SelectorInputs(panel, orders)
+        start, end = (pd.Timestamp(x).strftime("%Y-%m-%d %H:%M") for x in (panel.times[0], panel.times[-1]))
+        protocol = {k: chosen[k] for k in sorted(_SETTINGS)} | {"forecast": forecasts.source, "fill_rules": FILL_RULES_VERSION}
+        counts: dict[str, int] = {}
+        for problem in problems:
+            counts[problem.reason] = counts.get(problem.reason, 0) + 1
+        return Prepared(
+            inputs=_Inputs(inputs, chosen["profile"], float(chosen["initial_cash"])),
+            fingerprint=fingerprint,
+            protocol=protocol,
+            defaults=defaults,
+            summary=(
+                ("market", f"{len(panel.symbols)} symbols × {panel.n_bars:,} bars, {start} to {end} UTC ({panel.source})"),
+                ("profile", chosen["profile"]),
+                ("fingerprint", fingerprint),
+            ),
+            warnings=tuple(f"data: {n} × {reason} (alphasweep data check lists them)" for reason, n in counts.items()),
+        )
+
+    def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], ctx: Context) -> pd.DataFrame:
+        """Simulates complete configurations; one row of metrics each."""
+        inputs: _Inputs = ctx.inputs
+        return evaluate(inputs.selector, encode(configs, inputs.profile), profile=inputs.profile, initial_cash=inputs.initial_cash).metrics
