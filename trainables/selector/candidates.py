@@ -10,8 +10,13 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-# Order of the execution-aligned arrays in the (9, T, A) block `lagged`: what an order of row t knows.
-BUY, SELL, BUY_AMOUNT, SELL_AMOUNT, PRED_HIGH, PRED_LOW, PRED_CLOSE, LOW, CLOSE = range(9)
+# A cell is everything a row holds about a symbol: the bar, the marks, the order it knows. What a held position needs in most
+# rows comes first, one cache line; a symbol's cells are contiguous in time, because a position is followed through time.
+HIGH, LOW, HELD_MARK, FLAGS, BUY, SELL, BUY_AMOUNT, SELL_AMOUNT, OPEN, CLOSE, VOLUME, KNOWN_MARK, ORDER_LOW, ORDER_CLOSE = range(14)
+CELL = 16
+TRADABLE, LAST, PRESENT = 1, 2, 4  # bits of FLAGS
+# Columns of the costs of an asset: fees and half spread as fractions, smallest order in cash, allowed sides as 0 or 1.
+MAKER, TAKER, HALF_SPREAD, MIN_NOTIONAL, CAN_LONG, CAN_SHORT = range(6)
 
 
 @njit(cache=True, error_model="numpy")
@@ -22,21 +27,25 @@ def _score(mode, risk, limit, ph, pl, pc, cost, amount, is_short):
             return ((limit - pc) / limit - cost) * amount
         edge = (limit - pl) / limit
         if mode == 0:
-            edge -= risk * max(0.0, (ph - limit) / limit)
+            against = (ph - limit) / limit
+            if not against <= 0.0:  # a missing forecast stays missing
+                edge -= risk * against
     else:
         if mode == 2:
             return ((pc - limit) / limit - cost) * amount
         edge = (ph - limit) / limit
         if mode == 0:
-            edge -= risk * max(0.0, (limit - pl) / limit)
+            against = (limit - pl) / limit
+            if not against <= 0.0:
+                edge -= risk * against
     return (edge - cost) * amount
 
 
 @njit(cache=True, error_model="numpy")
-def order_amounts(lagged, t, a, intensity, dip, percent):
-    """Rules A1 and A2: (buy amount, sell amount) in [0, 1] of the order for row t."""
-    buy = lagged[BUY_AMOUNT, t, a] * intensity
-    sell = lagged[SELL_AMOUNT, t, a] * intensity
+def order_amounts(cells, t, a, intensity, dip, percent):
+    """Rules A1 and A2: (buy amount, sell amount) in [0, 1] of the order row t knows of symbol a."""
+    buy = cells[a, t, BUY_AMOUNT] * intensity
+    sell = cells[a, t, SELL_AMOUNT] * intensity
     if percent:
         buy = min(max(buy, 0.0), 100.0)
         sell = min(max(sell, 0.0), 100.0)
@@ -46,26 +55,24 @@ def order_amounts(lagged, t, a, intensity, dip, percent):
     else:
         buy = min(max(buy, 0.0), 1.0)
         sell = min(max(sell, 0.0), 1.0)
-    if lagged[LOW, t, a] > lagged[CLOSE, t, a] * (1.0 - dip):
+    if cells[a, t, ORDER_LOW] > cells[a, t, ORDER_CLOSE] * (1.0 - dip):
         buy = 0.0
     return buy, sell
 
 
 @njit(cache=True, error_model="numpy")
-def order_limits(lagged, t, a, offset):
-    """Rule A1: (buy limit, sell limit) of the order for row t."""
-    buy = lagged[BUY, t, a] * (1.0 - offset)
-    sell = max(lagged[SELL, t, a] * (1.0 + offset), buy)
+def order_limits(cells, t, a, offset):
+    """Rule A1: (buy limit, sell limit) of the order row t knows of symbol a."""
+    buy = cells[a, t, BUY] * (1.0 - offset)
+    sell = max(cells[a, t, SELL] * (1.0 + offset), buy)
     return buy, sell
 
 
 @njit(cache=True, error_model="numpy")
 def build(
-    lagged,
-    tradable,
-    maker,
-    can_long,
-    can_short,
+    cells,
+    forecasts,
+    costs,
     intensity,
     offset,
     risk,
@@ -85,11 +92,9 @@ def build(
     """Fills the compressed candidate lists of one group.
 
     Args:
-        lagged: float64 (9, T, A), see the order constants above; NaN where there is no order.
-        tradable: bool (T, A).
-        maker: float64 (A,) maker fee, fraction.
-        can_long: bool (A,).
-        can_short: bool (A,).
+        cells: float64 (A, T, CELL); NaN where there is no order.
+        forecasts: float64 (3, T, A): p50 of high, low, close the order knows.
+        costs: float64 (A, 6), see the constants above.
         intensity, offset, risk, mode, dip, cost_multiplier, allow_short: the group's parameters.
         threshold: Smallest score any configuration of the group accepts.
         percent: True reads amounts as `legacy` does.
@@ -98,29 +103,27 @@ def build(
     Returns:
         Number of candidates.
     """
-    n_rows, n_assets = tradable.shape
+    n_assets, n_rows = cells.shape[:2]
     n = 0
     for t in range(n_rows):
         start[t] = n
         first = n
         for a in range(n_assets):
-            if not tradable[t, a]:
+            if int(cells[a, t, FLAGS]) & TRADABLE == 0:
                 continue
-            cost = 2.0 * maker[a] * cost_multiplier
-            beta, gamma = order_amounts(lagged, t, a, intensity, dip, percent)
-            buy, sell = order_limits(lagged, t, a, offset)
+            cost = 2.0 * costs[a, MAKER] * cost_multiplier
+            beta, gamma = order_amounts(cells, t, a, intensity, dip, percent)
+            buy, sell = order_limits(cells, t, a, offset)
             for side in range(2):
                 if side == 0:
-                    if not can_long[a] or not beta > 0.0:
+                    if costs[a, CAN_LONG] == 0.0 or not beta > 0.0:
                         continue
                     price, size = buy, beta
                 else:
-                    if not allow_short or not can_short[a] or not gamma > 0.0:
+                    if not allow_short or costs[a, CAN_SHORT] == 0.0 or not gamma > 0.0:
                         continue
                     price, size = sell, gamma
-                value = _score(
-                    mode, risk, price, lagged[PRED_HIGH, t, a], lagged[PRED_LOW, t, a], lagged[PRED_CLOSE, t, a], cost, size, side == 1
-                )
+                value = _score(mode, risk, price, forecasts[0, t, a], forecasts[1, t, a], forecasts[2, t, a], cost, size, side == 1)
                 if not (value >= threshold) or not np.isfinite(value):
                     continue
                 # Insertion from the back; symbols arrive ascending, so on equal scores the later symbol goes first (rule A5),

@@ -8,9 +8,27 @@ from functools import cached_property
 import numpy as np
 
 from trainables.market import Panel
-from trainables.selector.candidates import BUY, BUY_AMOUNT, CLOSE, LOW, PRED_CLOSE, PRED_HIGH, PRED_LOW, SELL, SELL_AMOUNT
+from trainables.selector.candidates import (
+    BUY,
+    BUY_AMOUNT,
+    CELL,
+    CLOSE,
+    FLAGS,
+    HELD_MARK,
+    HIGH,
+    KNOWN_MARK,
+    LAST,
+    LOW,
+    OPEN,
+    ORDER_CLOSE,
+    ORDER_LOW,
+    PRESENT,
+    SELL,
+    SELL_AMOUNT,
+    TRADABLE,
+    VOLUME,
+)
 
-_HOUR = np.timedelta64(3_600_000_000_000, "ns")
 _EPS = 1e-9  # hours
 
 
@@ -19,16 +37,14 @@ class Aligned:
     """What the kernels see at one lag.
 
     Attributes:
-        lagged: float64 (9, T, A), the order known in each row (see `candidates`), NaN where none.
-        tradable: bool (T, A).
-        last: bool (T, A), the stock's last bar of the day.
-        present: bool (T, A), the symbol has a row.
+        cells: float64 (A, T, CELL), the bar and the order each row knows (see `candidates`).
+        forecasts: float64 (3, T, A), p50 of high, low, close the order knows.
+        any_present: bool (T,), some symbol has a row.
     """
 
-    lagged: np.ndarray
-    tradable: np.ndarray
-    last: np.ndarray
-    present: np.ndarray
+    cells: np.ndarray
+    forecasts: np.ndarray
+    any_present: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +63,7 @@ class SelectorInputs:
     @cached_property
     def hours(self) -> np.ndarray:
         """Row starts in hours since the epoch, float64 (T,)."""
-        return self.panel.times.astype("datetime64[ns]").astype(np.int64) / 3.6e12
+        return read_only(self.panel.times.astype("datetime64[ns]").astype(np.int64) / 3.6e12)
 
     @cached_property
     def bar_hours(self) -> float:
@@ -67,16 +83,12 @@ class SelectorInputs:
     @cached_property
     def held_mark(self) -> np.ndarray:
         """Last close including the row's own, float64 (T, A); for marking only, never tradable."""
-        filled = self.panel.close.copy()
-        for t in range(1, len(filled)):
-            hole = np.isnan(filled[t])
-            filled[t, hole] = filled[t - 1, hole]
-        return filled
+        return _carried(self.panel.close)
 
     @cached_property
     def settle(self) -> np.ndarray:
         """First row that starts when row t's bars have ended, int64 (T,)."""
-        return np.searchsorted(self.hours, self.hours + self.bar_hours - _EPS).astype(np.int64)
+        return read_only(np.searchsorted(self.hours, self.hours + self.bar_hours - _EPS).astype(np.int64))
 
     @cached_property
     def overlap(self) -> bool:
@@ -90,6 +102,15 @@ class SelectorInputs:
         known = np.full_like(self.held_mark, np.nan)
         known[row >= 0] = self.held_mark[row[row >= 0]]
         return known
+
+    @cached_property
+    def costs(self) -> np.ndarray:
+        """Costs and limits of the assets, float64 (A, 6), columns as in `candidates`."""
+        rows = [
+            (x.maker_fee_bps / 1e4, x.taker_fee_bps / 1e4, x.half_spread_bps / 1e4, x.min_notional, x.can_long, x.can_short)
+            for x in self.panel.assets
+        ]
+        return read_only(np.array(rows, dtype=float))
 
     @cached_property
     def _new_york(self) -> tuple[np.ndarray, np.ndarray]:
@@ -109,27 +130,58 @@ class SelectorInputs:
             legacy: Use the legacy definitions of tradable and last row of the day.
         """
         bars = self.panel
-        lagged = np.full((9, *bars.close.shape), np.nan)
+        cells = np.full((*bars.close.T.shape, CELL), np.nan)
+        for field, values in ((OPEN, bars.open), (HIGH, bars.high), (LOW, bars.low), (CLOSE, bars.close), (VOLUME, bars.volume)):
+            cells[:, :, field] = values.T
+        cells[:, :, HELD_MARK] = self.held_mark.T
+        cells[:, :, KNOWN_MARK] = self.known_mark.T
+        forecasts = np.full((3, *bars.close.shape), np.nan)
         for a in range(len(bars.symbols)):
             rows = np.flatnonzero(self.exists[:, a])
             live, known = (rows[lag:], rows[:-lag]) if lag else (rows, rows)
-            for column, source in zip((BUY, SELL, BUY_AMOUNT, SELL_AMOUNT, PRED_HIGH, PRED_LOW, PRED_CLOSE), self.orders, strict=True):
-                lagged[column, live, a] = source[known, a]
-            lagged[LOW, live, a] = bars.low[known, a]
-            lagged[CLOSE, live, a] = bars.close[known, a]
+            for field, source in zip((BUY, SELL, BUY_AMOUNT, SELL_AMOUNT), self.orders[:4], strict=True):
+                cells[a, live, field] = source[known, a]
+            cells[a, live, ORDER_LOW] = bars.low[known, a]
+            cells[a, live, ORDER_CLOSE] = bars.close[known, a]
+            forecasts[:, live, a] = self.orders[4:, known, a]
         stock = np.array([x.asset_class == "stock" for x in bars.assets])
-        if not legacy:
-            return Aligned(lagged, self.exists & (bars.tradable | (not market_hours)), bars.session_last & stock, self.exists)
-        present = self.exists & np.isfinite(lagged[:7]).all(axis=0)
+        present, last = self.exists, bars.session_last & stock
+        tradable = self.exists & (bars.tradable | (not market_hours))
+        if legacy:
+            present, tradable, last = self._legacy_masks(cells, forecasts, stock, market_hours)
+            cells[:, :, HELD_MARK] = _carried(np.where(present, bars.close, np.nan)).T
+        cells[:, :, FLAGS] = (TRADABLE * tradable + LAST * last + PRESENT * present).T
+        return Aligned(read_only(cells), read_only(forecasts), read_only(present.any(axis=1)))
+
+    def _legacy_masks(
+        self, cells: np.ndarray, forecasts: np.ndarray, stock: np.ndarray, market_hours: bool
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Returns (present, tradable, last row of the day) as the original defined them."""
+        present = self.exists & np.isfinite(cells[:, :, BUY : SELL_AMOUNT + 1]).all(axis=2).T & np.isfinite(forecasts).all(axis=0)
         day, hour = self._new_york
         tradable = present.copy()
-        if market_hours:
-            session_days = np.unique(day[bars.tradable[:, stock].any(axis=1)]) if stock.any() else np.array([], dtype=np.int64)
-            open_row = np.isin(day, session_days) & (hour >= 9.5) & (hour <= 16.0)
-            tradable[:, stock] &= open_row[:, None]
+        if market_hours and stock.any():
+            session_days = np.unique(day[self.panel.tradable[:, stock].any(axis=1)])
+            tradable[:, stock] &= (np.isin(day, session_days) & (hour >= 9.5) & (hour <= 16.0))[:, None]
         last = np.zeros_like(present)
         for a in np.flatnonzero(stock):
             rows = np.flatnonzero(present[:, a])
             if len(rows):
                 last[rows[np.append(day[rows][1:] != day[rows][:-1], True)], a] = True
-        return Aligned(lagged, tradable, last, present)
+        return present, tradable, last
+
+
+def _carried(values: np.ndarray) -> np.ndarray:
+    """Returns (T, A) with each hole filled from the row before."""
+    filled = values.copy()
+    for t in range(1, len(filled)):
+        hole = np.isnan(filled[t])
+        filled[t, hole] = filled[t - 1, hole]
+    return filled
+
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """Returns a read-only view: kernels are compiled once, for the kind of array shared memory gives."""
+    view = np.ascontiguousarray(array).view()
+    view.flags.writeable = False
+    return view

@@ -6,7 +6,20 @@ import numpy as np
 from numba import njit
 
 from trainables.selector import tally
-from trainables.selector.candidates import order_amounts, order_limits
+from trainables.selector.candidates import (
+    CLOSE,
+    FLAGS,
+    HELD_MARK,
+    HIGH,
+    LAST,
+    LOW,
+    MAKER,
+    PRESENT,
+    TRADABLE,
+    VOLUME,
+    order_amounts,
+    order_limits,
+)
 from trainables.selector.options import COLUMN, MAX_SLOTS
 from trainables.selector.realistic import (
     HOURS_PER_YEAR,
@@ -62,23 +75,16 @@ def run(
     params,
     order,
     hours,
-    present,
     any_present,
-    h,
-    l,
-    c,
-    v,
-    held_mark,
-    tradable,
-    last,
-    lagged,
-    maker,
+    cells,
+    costs,
     start,
     cand_symbol,
     cand_short,
     cand_score,
     cand_limit,
     cand_amount,
+    nonempty,
     cash0,
     acc_all,
     equity_all,
@@ -86,9 +92,10 @@ def run(
 ):
     """Simulates the configurations `params[order]`, which share one candidate list; see `realistic.run` for the arguments.
 
-    `present` (T, A): the symbol has a row; `any_present` (T,): the row exists. Equity of rows that do not exist is NaN.
+    `any_present` (T,): the row exists. Equity of rows that do not exist is NaN.
+    `nonempty` is not used: legacy marks every row.
     """
-    n_rows = h.shape[0]
+    n_rows = cells.shape[1]
     symbol = np.empty(MAX_SLOTS, np.int64)
     quantity = np.empty(MAX_SLOTS)
     entry_price = np.empty(MAX_SLOTS)
@@ -118,58 +125,63 @@ def run(
                 due = max(0.0, -cash) * p[P_MARGIN] / HOURS_PER_YEAR * dh
                 for j in range(used):
                     if quantity[j] < 0.0:
-                        due += -quantity[j] * held_mark[s, symbol[j]] * p[P_BORROW] / HOURS_PER_YEAR * dh
+                        due += -quantity[j] * cells[symbol[j], s, HELD_MARK] * p[P_BORROW] / HOURS_PER_YEAR * dh
                 cash -= due
                 acc[tally.FINANCING] += due
             previous = s
             forced = False
             closed = False
             stole = False
-            spent = np.zeros(h.shape[1])  # volume taken per symbol in this row
+            spent = np.zeros(cells.shape[0])  # volume taken per symbol in this row
             turn = _order(symbol, used)
             for step in range(used):
                 j = turn[step]
                 a = symbol[j]
-                if not present[s, a]:
+                flags = int(cells[a, s, FLAGS])
+                if flags & PRESENT == 0:
                     continue
                 q = quantity[j]
-                fee = maker[a] * p[P_COST]
+                fee = costs[a, MAKER] * p[P_COST]
                 part = 0.0
-                price = c[s, a]
+                price = cells[a, s, CLOSE]
                 reason = -1
                 if max_hold > 0.0 and hours[s] - entry_hour[j] >= max_hold:  # L2
                     part = abs(q)
                     reason = tally.MAX_HOLD
                     forced = single
-                elif not single and eod and last[s, a]:
+                elif not single and eod and flags & LAST:
                     part = abs(q)
                     reason = tally.EOD
                 elif single and p[P_STEAL] != 0.0 and q > FLAT:  # L3
-                    u = c[s, a] / entry_price[j] - 1.0
+                    u = cells[a, s, CLOSE] / entry_price[j] - 1.0
                     if u >= p[P_STEAL_PROFIT]:
                         for k in range(start[s], start[s + 1]):
                             b = cand_symbol[k]
-                            if cand_short[k] or b == a or not tradable[s, b]:
+                            if cand_short[k] or b == a or int(cells[b, s, FLAGS]) & TRADABLE == 0:
                                 continue
-                            if fillable and not _fraction(False, cand_limit[k], h[s, b], l[s, b], buffer, penetration, touch) > 0.0:
+                            if (
+                                fillable
+                                and not _fraction(False, cand_limit[k], cells[b, s, HIGH], cells[b, s, LOW], buffer, penetration, touch)
+                                > 0.0
+                            ):
                                 continue
                             if cand_score[k] >= p[P_STEAL_EDGE] and cand_score[k] >= u + p[P_STEAL_MARGIN]:
                                 part = abs(q)
                                 reason = tally.STEAL
                                 stole = True
                             break
-                if reason < 0 and tradable[s, a]:  # L4
-                    beta, gamma = order_amounts(lagged, s, a, p[P_INTENSITY], p[P_DIP], True)
-                    buy, sell = order_limits(lagged, s, a, p[P_OFFSET])
+                if reason < 0 and flags & TRADABLE:  # L4
+                    beta, gamma = order_amounts(cells, s, a, p[P_INTENSITY], p[P_DIP], True)
+                    buy, sell = order_limits(cells, s, a, p[P_OFFSET])
                     reason = tally.LIMIT
                     if q > 0.0 and gamma > 0.0:
                         price = sell
-                        part = gamma * q * _fraction(True, sell, h[s, a], l[s, a], buffer, penetration, touch)
+                        part = gamma * q * _fraction(True, sell, cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch)
                     elif q < 0.0 and beta > 0.0:
                         price = buy
-                        part = beta * -q * _fraction(False, buy, h[s, a], l[s, a], buffer, penetration, touch)
+                        part = beta * -q * _fraction(False, buy, cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch)
                 if volume_cap > 0.0:
-                    room = volume_cap * v[s, a] - spent[a]
+                    room = volume_cap * cells[a, s, VOLUME] - spent[a]
                     part = min(part, room) if room > 0.0 else 0.0
                 if part > 0.0:
                     spent[a] += part
@@ -193,87 +205,95 @@ def run(
                 else:
                     _close(acc, cash_flow[j], hours[s] - entry_hour[j])
             used = kept
-            # L5 entries; after a steal only the stealing candidate, at any score above its own threshold
-            places = slots - used
-            if single and (forced or (closed and not stole and p[P_REENTRY] == 0.0)):
-                places = 0
+            # The stealing candidate's purchase (L3), then entries (L5)
             stolen_from = symbol[0] if stole else -1
-            for k in range(start[s], start[s + 1]):
-                if places <= 0:
-                    break
-                a = cand_symbol[k]
-                short = cand_short[k]
-                if not tradable[s, a]:
+            for turn_of_thief in range(2):
+                stealing = turn_of_thief == 0
+                if stealing and not stole:
                     continue
-                if stole:
-                    if short or a == stolen_from or cand_score[k] < p[P_STEAL_EDGE]:
+                places = slots - used
+                if single and not stealing and (forced or (closed and p[P_REENTRY] == 0.0)):
+                    places = 0
+                for k in range(start[s], start[s + 1]):
+                    if places <= 0:
+                        break
+                    a = cand_symbol[k]
+                    short = cand_short[k]
+                    if int(cells[a, s, FLAGS]) & TRADABLE == 0:
                         continue
-                elif cand_score[k] < min_edge:
-                    break
-                held = False
-                for j in range(used):
-                    held = held or symbol[j] == a
-                if held:
-                    continue
-                fraction = _fraction(short, cand_limit[k], h[s, a], l[s, a], buffer, penetration, touch)
-                if fillable and not fraction > 0.0:
-                    continue
-                places -= 1
-                if not fraction > 0.0:
-                    continue
-                fee = maker[a] * p[P_COST]
-                money = max(0.0, cash) if single else max(0.0, cash) / (slots - used)
-                part = cand_amount[k] * money * leverage / (cand_limit[k] * (1.0 + fee)) * fraction
-                if volume_cap > 0.0:
-                    room = volume_cap * v[s, a] - spent[a]
-                    part = min(part, room) if room > 0.0 else 0.0
-                if not part > 0.0:
-                    continue
-                spent[a] += part
-                flow = part * cand_limit[k] * (1.0 - fee) if short else -part * cand_limit[k] * (1.0 + fee)
-                cash += flow
-                symbol[used], quantity[used], entry_price[used] = a, -part if short else part, cand_limit[k]
-                entry_hour[used], cash_flow[used] = hours[s], flow
-                used += 1
-                acc[tally.ENTRIES] += 1.0
-                acc[tally.ORDERS] += 1.0
-                acc[tally.FEES] += part * cand_limit[k] * fee
-                acc[tally.TURNOVER] += part * cand_limit[k]
-                n_fills = tally.record(
-                    log,
-                    n_fills,
-                    s,
-                    a,
-                    -1.0 if short else 1.0,
-                    cand_limit[k],
-                    part,
-                    fee * part * cand_limit[k],
-                    tally.STEAL if stole else tally.ENTRY,
-                )
+                    if stealing:
+                        if short or a == stolen_from or cand_score[k] < p[P_STEAL_EDGE]:
+                            continue
+                    elif cand_score[k] < min_edge:
+                        break
+                    held = False
+                    for j in range(kept):
+                        held = held or symbol[j] == a
+                    if held:
+                        continue
+                    fraction = _fraction(short, cand_limit[k], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch)
+                    if fillable and not fraction > 0.0:
+                        continue
+                    places -= 1
+                    for j in range(kept, used):
+                        held = held or symbol[j] == a  # the other side of a symbol entered in this row: its place is used up
+                    if held or not fraction > 0.0:
+                        continue
+                    fee = costs[a, MAKER] * p[P_COST]
+                    money = max(0.0, cash) if single else max(0.0, cash) / (slots - used)
+                    part = cand_amount[k] * money * leverage / (cand_limit[k] * (1.0 + fee)) * fraction
+                    if volume_cap > 0.0:
+                        room = volume_cap * cells[a, s, VOLUME] - spent[a]
+                        part = min(part, room) if room > 0.0 else 0.0
+                    if not part > 0.0:
+                        continue
+                    spent[a] += part
+                    flow = part * cand_limit[k] * (1.0 - fee) if short else -part * cand_limit[k] * (1.0 + fee)
+                    cash += flow
+                    symbol[used], quantity[used], entry_price[used] = a, -part if short else part, cand_limit[k]
+                    entry_hour[used], cash_flow[used] = hours[s], flow
+                    used += 1
+                    acc[tally.ENTRIES] += 1.0
+                    acc[tally.ORDERS] += 1.0
+                    acc[tally.FEES] += part * cand_limit[k] * fee
+                    acc[tally.TURNOVER] += part * cand_limit[k]
+                    n_fills = tally.record(
+                        log,
+                        n_fills,
+                        s,
+                        a,
+                        -1.0 if short else 1.0,
+                        cand_limit[k],
+                        part,
+                        fee * part * cand_limit[k],
+                        tally.STEAL if stealing else tally.ENTRY,
+                    )
             # L6 end of day, a position entered in this very row included
-            if single and used == 1 and eod and present[s, symbol[0]] and last[s, symbol[0]]:
+            if single and used == 1 and eod and int(cells[symbol[0], s, FLAGS]) & PRESENT and int(cells[symbol[0], s, FLAGS]) & LAST:
                 a = symbol[0]
                 q = quantity[0]
-                fee = maker[a] * p[P_COST]
+                fee = costs[a, MAKER] * p[P_COST]
                 part = abs(q)
                 if volume_cap > 0.0:
-                    room = volume_cap * v[s, a] - spent[a]
+                    room = volume_cap * cells[a, s, VOLUME] - spent[a]
                     part = min(part, room) if room > 0.0 else 0.0
                 if part > 0.0:
-                    flow = part * c[s, a] * (1.0 - fee) if q > 0.0 else -part * c[s, a] * (1.0 + fee)
+                    flow = part * cells[a, s, CLOSE] * (1.0 - fee) if q > 0.0 else -part * cells[a, s, CLOSE] * (1.0 + fee)
                     cash += flow
                     cash_flow[0] += flow
                     quantity[0] = q - part if q > 0.0 else q + part
-                    acc[tally.FEES] += part * c[s, a] * fee
-                    acc[tally.TURNOVER] += part * c[s, a]
+                    acc[tally.FEES] += part * cells[a, s, CLOSE] * fee
+                    acc[tally.TURNOVER] += part * cells[a, s, CLOSE]
                     acc[tally.FORCED] += 1.0
-                    n_fills = tally.record(log, n_fills, s, a, -1.0 if q > 0.0 else 1.0, c[s, a], part, fee * part * c[s, a], tally.EOD)
+                    n_fills = tally.record(
+                        log, n_fills, s, a, -1.0 if q > 0.0 else 1.0, cells[a, s, CLOSE], part, fee * part * cells[a, s, CLOSE], tally.EOD
+                    )
                     if abs(quantity[0]) <= FLAT:
                         _close(acc, cash_flow[0], hours[s] - entry_hour[0])
                         used = 0
             equity = cash  # L7
             for j in range(used):
-                equity += quantity[j] * held_mark[s, symbol[j]]
+                equity += quantity[j] * cells[symbol[j], s, HELD_MARK]
             if used > 0:
                 acc[tally.EXPOSED] += 1.0
             if acc[tally.ROWS] == 0.0:

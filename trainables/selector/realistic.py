@@ -1,7 +1,7 @@
 """The `realistic` kernel: docs/fills.md rules R1–R11 for many configurations over one panel.
 
 While no position is held and no candidate is good enough, equity cannot move, so the kernel jumps to the next row that has
-one; results are identical to walking every row (a test compares them).
+one; while positions are held and nothing can happen to them, `hold` only marks them. Both give what walking every row gives.
 """
 
 from __future__ import annotations
@@ -10,7 +10,26 @@ import numpy as np
 from numba import njit
 
 from trainables.selector import tally
-from trainables.selector.candidates import order_amounts, order_limits
+from trainables.selector.candidates import (
+    BUY,
+    CLOSE,
+    FLAGS,
+    HALF_SPREAD,
+    HELD_MARK,
+    HIGH,
+    KNOWN_MARK,
+    LAST,
+    LOW,
+    MAKER,
+    MIN_NOTIONAL,
+    OPEN,
+    SELL,
+    TAKER,
+    TRADABLE,
+    VOLUME,
+    order_amounts,
+    order_limits,
+)
 from trainables.selector.options import COLUMN, MAX_SLOTS
 
 P_INTENSITY, P_OFFSET, P_MIN_EDGE, P_DIP = COLUMN["intensity"], COLUMN["offset"], COLUMN["min_edge"], COLUMN["dip_threshold"]
@@ -53,6 +72,91 @@ def sell_fill(limit, o, h, l, buffer, penetration, touch):
     return 0.0, limit
 
 
+@njit(cache=True, error_model="numpy", inline="always")
+def hold(
+    cells,
+    hours,
+    start,
+    cand_score,
+    min_edge,
+    s,
+    used,
+    full,
+    symbol,
+    quantity,
+    entry_hour,
+    max_hold,
+    offset,
+    buffer,
+    eod,
+    cash,
+    acc,
+    equity_all,
+    which,
+):
+    """Walks rows in which long positions are only marked; returns the first row that needs every rule.
+
+    Most rows of most back-tests: no slot free for a candidate, no limit reached, nothing forced. Sums stay in registers.
+    """
+    n_rows = cells.shape[1]
+    prev, peak, deepest, prev_r = acc[tally.PREV_EQUITY], acc[tally.PEAK], acc[tally.DRAWDOWN], acc[tally.PREV_R]
+    sum_r = sum_r2 = sum_pos = sum_neg = sum_neg2 = n_neg = sum_dr2 = 0.0
+    first = s
+    keep = equity_all.shape[0] > 0
+    deadline = np.inf
+    if max_hold > 0.0:
+        for j in range(used):
+            # A little early is safe: the full rules decide.
+            deadline = min(deadline, entry_hour[j] + max_hold - 1e-6)
+    while s < n_rows and hours[s] < deadline and (full or start[s + 1] == start[s] or cand_score[start[s]] < min_edge):
+        equity = cash
+        still = True
+        for j in range(used):
+            a = symbol[j]
+            flags = int(cells[a, s, FLAGS])
+            if flags & TRADABLE:
+                limit = max(cells[a, s, SELL] * (1.0 + offset), cells[a, s, BUY] * (1.0 - offset))
+                if cells[a, s, HIGH] >= limit * (1.0 + buffer) or (eod and flags & LAST):
+                    still = False
+                    break
+            equity += quantity[j] * cells[a, s, HELD_MARK]
+        if not still or not equity > 0.0:
+            break
+        r = equity / prev - 1.0
+        r2 = r * r
+        sum_r += r
+        sum_r2 += r2
+        if r < 0.0:
+            sum_neg += r
+            sum_neg2 += r2
+            n_neg += 1.0
+        else:
+            sum_pos += r
+        peak = max(peak, equity)
+        deepest = min(deepest, equity / peak - 1.0)
+        dr = r - prev_r
+        sum_dr2 += dr * dr
+        prev_r = r
+        prev = equity
+        if keep:
+            equity_all[which, s] = equity
+        s += 1
+    rows = s - first
+    if rows > 0:
+        acc[tally.SUM_R] += sum_r
+        acc[tally.SUM_R2] += sum_r2
+        acc[tally.SUM_POS] += sum_pos
+        acc[tally.SUM_NEG] += sum_neg
+        acc[tally.SUM_NEG2] += sum_neg2
+        acc[tally.N_NEG] += n_neg
+        acc[tally.SUM_DR2] += sum_dr2
+        acc[tally.PREV_EQUITY], acc[tally.PEAK], acc[tally.DRAWDOWN], acc[tally.PREV_R] = prev, peak, deepest, prev_r
+        acc[tally.ROWS] += rows
+        acc[tally.N_R] += rows
+        acc[tally.EXPOSED] += rows
+    return s
+
+
 @njit(cache=True, error_model="numpy")
 def run(
     params,
@@ -60,20 +164,8 @@ def run(
     hours,
     settle,
     overlap,
-    o,
-    h,
-    l,
-    c,
-    v,
-    held_mark,
-    known_mark,
-    tradable,
-    last,
-    lagged,
-    maker,
-    taker,
-    half_spread,
-    min_notional,
+    cells,
+    costs,
     start,
     cand_symbol,
     cand_short,
@@ -94,12 +186,8 @@ def run(
         hours: float64 (T,) row starts in hours.
         settle: int64 (T,) first row that starts at or after the end of row t's bars.
         overlap: True if any settle[t] > t + 1.
-        o, h, l, c, v: float64 (T, A) bars of the row, NaN where a symbol has none.
-        held_mark: float64 (T, A) last close, the row's own included.
-        known_mark: float64 (T, A) last close known at the row's start.
-        tradable, last: bool (T, A).
-        lagged: float64 (9, T, A) what orders of row t know.
-        maker, taker, half_spread: float64 (A,) fractions. min_notional: float64 (A,) in cash units.
+        cells: float64 (A, T, CELL), see `candidates`.
+        costs: float64 (A, 6), see `candidates`.
         start, cand_*: the group's candidates, `candidates.build`. nonempty: int64 (T+1,).
         cash0: Initial cash.
         acc_all: float64 (n, tally.WIDTH) out.
@@ -109,7 +197,7 @@ def run(
     Returns:
         Number of fills of the last configuration.
     """
-    n_rows, n_assets = o.shape
+    n_assets, n_rows = cells.shape[:2]
     symbol = np.empty(MAX_SLOTS, np.int64)
     quantity = np.empty(MAX_SLOTS)
     entry_price = np.empty(MAX_SLOTS)
@@ -128,7 +216,7 @@ def run(
         n_fills = 0
         min_edge, slots, max_hold, buffer = p[P_MIN_EDGE], int(p[P_SLOTS]), p[P_HOLD], p[P_BUFFER]
         penetration, touch, volume_cap = p[P_FILL] == 1.0, p[P_TOUCH], p[P_VOLUME]
-        leverage, eod, cost = p[P_LEVERAGE], p[P_EOD] != 0.0, p[P_COST]
+        leverage, eod, cost, offset = p[P_LEVERAGE], p[P_EOD] != 0.0, p[P_COST], p[P_OFFSET]
         cash = cash0
         used = 0
         shorts = 0
@@ -145,13 +233,37 @@ def run(
                     s = t
                     if s >= n_rows:
                         break
+            elif used > 0 and shorts == 0 and cash >= 0.0 and leverage <= 1.0 and p[P_STEAL] == 0.0 and not overlap:
+                s = hold(
+                    cells,
+                    hours,
+                    start,
+                    cand_score,
+                    min_edge,
+                    s,
+                    used,
+                    used == slots,
+                    symbol,
+                    quantity,
+                    entry_hour,
+                    max_hold,
+                    offset,
+                    buffer,
+                    eod,
+                    cash,
+                    acc,
+                    equity_all,
+                    order[which],
+                )
+                if s >= n_rows:
+                    break
             # R1 financing
             if s > 0 and (cash < 0.0 or shorts > 0):
                 dh = hours[s] - hours[s - 1]
                 due = max(0.0, -cash) * p[P_MARGIN] / HOURS_PER_YEAR * dh
                 for j in range(used):
                     if quantity[j] < 0.0:
-                        due += -quantity[j] * known_mark[s, symbol[j]] * p[P_BORROW] / HOURS_PER_YEAR * dh
+                        due += -quantity[j] * cells[symbol[j], s, KNOWN_MARK] * p[P_BORROW] / HOURS_PER_YEAR * dh
                 cash -= due
                 acc[tally.FINANCING] += due
             if overlap:  # R11: outcomes that became known free their slots
@@ -181,7 +293,7 @@ def run(
                 lock = 0.0
                 for j in range(used):
                     if quantity[j] != 0.0:
-                        value = quantity[j] * known_mark[s, symbol[j]]
+                        value = quantity[j] * cells[symbol[j], s, KNOWN_MARK]
                         net += value
                         gross += abs(value)
                     lock += locked[j]
@@ -195,15 +307,16 @@ def run(
                 profit = 0.0
                 for j in range(used):
                     a = symbol[j]
-                    if quantity[j] > 0.0 and tradable[s, a]:
-                        u = known_mark[s, a] / entry_price[j] - 1.0
+                    if quantity[j] > 0.0 and int(cells[a, s, FLAGS]) & TRADABLE:
+                        u = cells[a, s, KNOWN_MARK] / entry_price[j] - 1.0
                         if u >= p[P_STEAL_PROFIT] and (steal < 0 or u < profit or (u == profit and a < symbol[steal])):
                             steal = j
                             profit = u
                 if steal >= 0:
                     best = -np.inf
                     for k in range(start[s], start[s + 1]):
-                        if not cand_short[k] and taken_at[cand_symbol[k]] != s:
+                        barred = eod and int(cells[cand_symbol[k], s, FLAGS]) & LAST  # it could not be entered now (R6)
+                        if not cand_short[k] and taken_at[cand_symbol[k]] != s and not barred:
                             best = cand_score[k]
                             break
                     if not (best >= min_edge and best >= p[P_STEAL_EDGE] and best >= profit + p[P_STEAL_MARGIN]):
@@ -214,16 +327,10 @@ def run(
             while j < at_decision:
                 a = symbol[j]
                 q = quantity[j]
-                if q == 0.0 or not tradable[s, a]:
+                flags = int(cells[a, s, FLAGS])
+                if q == 0.0 or flags & TRADABLE == 0:
                     j += 1
                     continue
-                room = np.inf
-                if volume_cap > 0.0:
-                    room = volume_cap * v[s, a]
-                    if not room > 0.0:
-                        room = 0.0
-                impact = (half_spread[a] + p[P_SLIP]) * cost
-                rest = abs(q)
                 reason = -1
                 if liquidation:
                     reason = tally.LIQUIDATION
@@ -231,6 +338,23 @@ def run(
                     reason = tally.MAX_HOLD
                 elif j == steal:
                     reason = tally.STEAL
+                if reason < 0 and not (eod and flags & LAST):
+                    # Most rows end here: nothing forces the position out and its limit is not reached.
+                    buy, sell = order_limits(cells, s, a, offset)
+                    if q > 0.0:
+                        if not cells[a, s, HIGH] >= sell * (1.0 + buffer):
+                            j += 1
+                            continue
+                    elif not cells[a, s, LOW] <= buy * (1.0 - buffer):
+                        j += 1
+                        continue
+                room = np.inf
+                if volume_cap > 0.0:
+                    room = volume_cap * cells[a, s, VOLUME]
+                    if not room > 0.0:
+                        room = 0.0
+                impact = (costs[a, HALF_SPREAD] + p[P_SLIP]) * cost
+                rest = abs(q)
                 filled_notional = 0.0
                 for phase in range(2):
                     part = 0.0
@@ -239,26 +363,30 @@ def run(
                     why = reason
                     if phase == 0 and reason >= 0:
                         part = rest
-                        price = o[s, a] * (1.0 - impact) if q > 0.0 else o[s, a] * (1.0 + impact)
-                        fee = taker[a] * cost
+                        price = cells[a, s, OPEN] * (1.0 - impact) if q > 0.0 else cells[a, s, OPEN] * (1.0 + impact)
+                        fee = costs[a, TAKER] * cost
                     elif phase == 0:
-                        beta, gamma = order_amounts(lagged, s, a, p[P_INTENSITY], p[P_DIP], False)
-                        buy, sell = order_limits(lagged, s, a, p[P_OFFSET])
+                        beta, gamma = order_amounts(cells, s, a, p[P_INTENSITY], p[P_DIP], False)
+                        buy, sell = order_limits(cells, s, a, offset)
                         fraction = 0.0
                         if q > 0.0:
                             if gamma > 0.0:
-                                fraction, price = sell_fill(sell, o[s, a], h[s, a], l[s, a], buffer, penetration, touch)
+                                fraction, price = sell_fill(
+                                    sell, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
+                                )
                         elif beta > 0.0:
-                            fraction, price = buy_fill(buy, o[s, a], h[s, a], l[s, a], buffer, penetration, touch)
+                            fraction, price = buy_fill(
+                                buy, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
+                            )
                         part = rest * fraction
-                        if fraction > 0.0 and (rest - part) * price < min_notional[a]:
+                        if fraction > 0.0 and (rest - part) * price < costs[a, MIN_NOTIONAL]:
                             part = rest
-                        fee = maker[a] * cost
+                        fee = costs[a, MAKER] * cost
                         why = tally.LIMIT
-                    elif reason < 0 and eod and last[s, a]:
+                    elif reason < 0 and eod and flags & LAST:
                         part = rest
-                        price = c[s, a] * (1.0 - impact) if q > 0.0 else c[s, a] * (1.0 + impact)
-                        fee = taker[a] * cost
+                        price = cells[a, s, CLOSE] * (1.0 - impact) if q > 0.0 else cells[a, s, CLOSE] * (1.0 + impact)
+                        fee = costs[a, TAKER] * cost
                         why = tally.EOD
                     part = min(part, room)
                     if part > 0.0:
@@ -313,24 +441,28 @@ def run(
                     if places == 0 or cand_score[k] < min_edge:
                         break
                     a = cand_symbol[k]
-                    if taken_at[a] == s or (eod and last[s, a]):
+                    if taken_at[a] == s or (eod and int(cells[a, s, FLAGS]) & LAST):
                         continue
                     taken_at[a] = s
                     places -= 1
                     limit = cand_limit[k]
-                    fee = maker[a] * cost
+                    fee = costs[a, MAKER] * cost
                     notional = cand_amount[k] * budget
                     wanted = notional / (limit * (1.0 + fee))
-                    if wanted * limit < min_notional[a] or not wanted > 0.0:
+                    if wanted * limit < costs[a, MIN_NOTIONAL] or not wanted > 0.0:
                         continue
                     acc[tally.ORDERS] += 1.0
                     if cand_short[k]:
-                        fraction, price = sell_fill(limit, o[s, a], h[s, a], l[s, a], buffer, penetration, touch)
+                        fraction, price = sell_fill(
+                            limit, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
+                        )
                     else:
-                        fraction, price = buy_fill(limit, o[s, a], h[s, a], l[s, a], buffer, penetration, touch)
+                        fraction, price = buy_fill(
+                            limit, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
+                        )
                     part = wanted * fraction
                     if volume_cap > 0.0:
-                        room = volume_cap * v[s, a]
+                        room = volume_cap * cells[a, s, VOLUME]
                         part = min(part, room) if room > 0.0 else 0.0
                     if part > 0.0 or (overlap and settle[s] > s + 1):
                         flow = part * price * (1.0 - fee) if cand_short[k] else -part * price * (1.0 + fee)
@@ -352,12 +484,14 @@ def run(
                         n_fills = tally.record(
                             log, n_fills, s, a, -1.0 if cand_short[k] else 1.0, price, part, fee * part * price, tally.ENTRY
                         )
+            if -1e-9 < cash < 0.0:
+                cash = 0.0  # the rounding of a fully spent account is not a loan
             # R10 marking
             equity = cash
             exposed = False
             for j in range(used):
                 if quantity[j] != 0.0:
-                    equity += quantity[j] * held_mark[s, symbol[j]]
+                    equity += quantity[j] * cells[symbol[j], s, HELD_MARK]
                     exposed = True
             if exposed:
                 acc[tally.EXPOSED] += 1.0

@@ -5,7 +5,7 @@ The fill rules are docs/fills.md; the metrics are SPEC G.7.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -176,13 +176,10 @@ def _build(inputs: SelectorInputs, aligned: Aligned, rows: np.ndarray, profile: 
     threshold = rows[:, COLUMN["min_edge"]].min()
     if legacy_profile and rows[:, COLUMN["work_steal"]].any():
         threshold = min(threshold, rows[:, COLUMN["steal_min_edge"]].min())
-    costs = _costs(inputs.panel)
     candidates.build(
-        aligned.lagged,
-        aligned.tradable,
-        costs["maker"],
-        costs["can_long"],
-        costs["can_short"],
+        aligned.cells,
+        aligned.forecasts,
+        inputs.costs,
         intensity,
         offset,
         risk,
@@ -196,71 +193,22 @@ def _build(inputs: SelectorInputs, aligned: Aligned, rows: np.ndarray, profile: 
     )
 
 
-def _runner(inputs, aligned, table, profile, buffers, nonempty, cash, sums, curves):
+def _runner(
+    inputs: SelectorInputs,
+    aligned: Aligned,
+    table: np.ndarray,
+    profile: str,
+    buffers: tuple,
+    nonempty: np.ndarray,
+    cash: float,
+    sums: np.ndarray,
+    curves: np.ndarray,
+) -> Callable[[np.ndarray, np.ndarray], int]:
     """Binds the profile's kernel to everything but (group, log)."""
-    bars, costs = inputs.panel, _costs(inputs.panel)
+    shared = (aligned.cells, inputs.costs, *buffers, nonempty, cash, sums, curves)
     if profile == "legacy":
-        any_present = aligned.present.any(axis=1)
-        return lambda group, log: legacy.run(
-            table,
-            group,
-            inputs.hours,
-            aligned.present,
-            any_present,
-            bars.high,
-            bars.low,
-            bars.close,
-            bars.volume,
-            inputs.held_mark,
-            aligned.tradable,
-            aligned.last,
-            aligned.lagged,
-            costs["maker"],
-            *buffers,
-            cash,
-            sums,
-            curves,
-            log,
-        )
-    return lambda group, log: realistic.run(
-        table,
-        group,
-        inputs.hours,
-        inputs.settle,
-        inputs.overlap,
-        bars.open,
-        bars.high,
-        bars.low,
-        bars.close,
-        bars.volume,
-        inputs.held_mark,
-        inputs.known_mark,
-        aligned.tradable,
-        aligned.last,
-        aligned.lagged,
-        costs["maker"],
-        costs["taker"],
-        costs["half_spread"],
-        costs["min_notional"],
-        *buffers,
-        nonempty,
-        cash,
-        sums,
-        curves,
-        log,
-    )
-
-
-def _costs(panel: Panel) -> dict[str, np.ndarray]:
-    """Asset metadata as arrays (A,), fees as fractions."""
-    return {
-        "maker": np.array([x.maker_fee_bps for x in panel.assets]) / 1e4,
-        "taker": np.array([x.taker_fee_bps for x in panel.assets]) / 1e4,
-        "half_spread": np.array([x.half_spread_bps for x in panel.assets]) / 1e4,
-        "min_notional": np.array([x.min_notional for x in panel.assets], dtype=float),
-        "can_long": np.array([x.can_long for x in panel.assets]),
-        "can_short": np.array([x.can_short for x in panel.assets]),
-    }
+        return lambda group, log: legacy.run(table, group, inputs.hours, aligned.any_present, *shared, log)
+    return lambda group, log: realistic.run(table, group, inputs.hours, inputs.settle, inputs.overlap, *shared, log)
 
 
 def _fill_frame(inputs: SelectorInputs, config: int, log: np.ndarray) -> pd.DataFrame:

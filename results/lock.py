@@ -1,0 +1,84 @@
+"""One writer per study: a lock that is taken back when its process dies, by the kernel or by the database server."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import weakref
+from datetime import UTC, datetime
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from results.records import LedgerLocked
+
+_held: weakref.WeakSet[WriterLock] = weakref.WeakSet()
+
+
+class WriterLock:
+    """An exclusive `flock` on `<ledger>.lock`, held until `release` or the end of the process.
+
+    The file stays behind and says who had it; only the kernel's lock counts, so there is never a stale one to remove.
+    """
+
+    def __init__(self, ledger: Path) -> None:
+        self.path = ledger.with_name(ledger.name + ".lock")
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(descriptor, 4096, 0)
+            os.close(descriptor)
+            raise LedgerLocked(_busy(ledger, owner)) from error
+        note = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(note).encode(), 0)
+        self._descriptor: int | None = descriptor
+        _held.add(self)
+
+    def release(self) -> None:
+        """Give the lock back; harmless when repeated."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+class ServerLock:
+    """PostgreSQL's advisory lock on the schema of a ledger, held by a connection of its own until `release`."""
+
+    def __init__(self, engine: sa.Engine, where: str) -> None:
+        self._connection: sa.Connection | None = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        name = "hashtextextended('alphasweep ' || current_schema(), 0)"
+        if not self._connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({name})").scalar_one():
+            self._connection.close()
+            raise LedgerLocked(f"{where} is being written by another session. A study has one writer: wait for it, or stop that process.")
+
+    def release(self) -> None:
+        """Give the lock back; harmless when repeated."""
+        if self._connection is not None:
+            self._connection.invalidate()  # really disconnects; the pool would keep the lock
+            self._connection.close()
+            self._connection = None
+
+
+def _busy(ledger: Path, owner: bytes) -> str:
+    try:
+        note = json.loads(owner)
+        who = f"process {note['pid']} on {note['host']} (since {note['since']})"
+    except (ValueError, KeyError, TypeError):
+        who = "another process"
+    return (
+        f"{ledger} is being written by {who}. A study has one writer: wait for it, or stop that process (its lock goes with it). "
+        "Reading is always possible: status, leaderboard and export open it read-only."
+    )
+
+
+def _forget_in_child() -> None:
+    # A forked child shares the descriptor: without this the lock would outlive its owner in some worker.
+    for lock in list(_held):
+        lock.release()
+
+
+os.register_at_fork(after_in_child=_forget_in_child)

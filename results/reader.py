@@ -1,0 +1,205 @@
+"""Reading a ledger: counts, rankings, tables, single trials."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import sqlalchemy as sa
+from numpy.typing import NDArray
+
+from results import export as exporting
+from results.engine import guard
+from results.records import Header, LedgerError, Plan, Verification
+from results.schema import Tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from results.metrics import Direction
+
+ID_CHUNK = 10_000
+
+
+class LedgerReader:
+    """What can be asked of a ledger. Every call sees one consistent state, also while a writer is at work.
+
+    Attributes:
+        header: What the study is about.
+        where: File or URL, for messages.
+        tables: The tables, for queries of one's own with `rows` or `connect`.
+    """
+
+    def __init__(self, engine: sa.Engine, tables: Tables, header: Header, where: str) -> None:
+        self._reads = engine
+        self.tables = tables
+        self.header = header
+        self.where = where
+
+    @property
+    def engine(self) -> sa.Engine:
+        """The engine reads go through."""
+        return self._reads
+
+    def connect(self) -> sa.Connection:
+        """Return a read connection; use it as a context manager."""
+        return self._reads.connect()
+
+    def rows(self, statement: sa.Select[Any]) -> list[dict[str, Any]]:
+        """Run a query and return its rows as mappings."""
+        with guard(self.where), self.connect() as connection:
+            return [dict(row) for row in connection.execute(statement).mappings()]
+
+    def counts(self) -> dict[str, int]:
+        """Return how many there are: trials, completed, failed, plans, sessions, and attempts_<status>."""
+        t = self.tables
+        with guard(self.where), self.connect() as connection:
+            trials = int(connection.execute(sa.select(sa.func.count(t.trials.c.config_id))).scalar_one())
+            failed_query = sa.select(sa.func.count()).select_from(t.trials).where(t.trials.c.status == "failed")
+            failed = int(connection.execute(failed_query).scalar_one())
+            by_status = connection.execute(sa.select(t.attempts.c.status, sa.func.count()).group_by(t.attempts.c.status)).all()
+            sessions = int(connection.execute(sa.select(sa.func.count()).select_from(t.sessions)).scalar_one())
+            plans = int(connection.execute(sa.select(sa.func.count()).select_from(t.plans)).scalar_one())
+        attempts = {"open": 0, "accepted": 0, "lost": 0, "rejected": 0} | {status: int(n) for status, n in by_status}
+        found = {"trials": trials, "completed": trials - failed, "failed": failed, "plans": plans, "sessions": sessions}
+        return found | {f"attempts_{status}": n for status, n in attempts.items()}
+
+    def known(self, config_ids: Iterable[bytes]) -> set[bytes]:
+        """Return those of the given identities that have a trial (completed or failed). Costs memory only per call."""
+        wanted = list(config_ids)
+        mark = "?" if self._reads.dialect.paramstyle == "qmark" else "%s"
+        found: set[bytes] = set()
+        with guard(self.where), self.connect() as connection:
+            for start in range(0, len(wanted), ID_CHUNK):
+                chunk = tuple(wanted[start : start + ID_CHUNK])
+                query = f"SELECT config_id FROM trials WHERE config_id IN ({','.join([mark] * len(chunk))})"
+                found.update(bytes(row[0]) for row in connection.exec_driver_sql(query, chunk))
+        return found
+
+    def numbers(self, start: int, stop: int) -> NDArray[np.int64]:
+        """Return the trial numbers in [start, stop) that have a result, ascending, int64."""
+        column = self.tables.trials.c.trial
+        query = sa.select(column).where(column >= start, column < stop).order_by(column)
+        with guard(self.where), self.connect() as connection:
+            return np.fromiter(connection.execute(query).scalars(), dtype=np.int64)
+
+    def failures(self, n: int = 10) -> list[dict[str, Any]]:
+        """Return the first failed trials: trial, config, error."""
+        t = self.tables.trials
+        return self.rows(sa.select(t.c.trial, t.c.config, t.c.error).where(t.c.status == "failed").order_by(t.c.trial).limit(n))
+
+    def top(self, metric: str, direction: Direction | None = None, n: int = 20, where_completed: bool = True) -> pd.DataFrame:
+        """Return the best trials by one metric, best first; n/a after every number, ties by trial number.
+
+        Args:
+            metric: A declared metric; the objective is indexed, others are scanned.
+            direction: "max" or "min"; default the metric's own.
+            n: How many.
+            where_completed: Leave failed trials out; otherwise they come last.
+
+        Returns:
+            Columns as in `frame`.
+        """
+        declared = self.header.metric(metric)
+        direction = direction or declared.direction
+        if direction not in ("max", "min"):
+            raise LedgerError(f"metric {metric!r} has no better direction; say 'max' or 'min'")
+        trials, value = self.tables.trials, self.tables.metric(metric)
+        order = value.desc() if direction == "max" else value.asc()
+        ranked = sa.select(trials.c.trial).where(value.is_not(None)).order_by(order, trials.c.trial).limit(n)
+        blank = sa.select(trials.c.trial).where(value.is_(None)).order_by(trials.c.trial)
+        if where_completed:
+            blank = blank.where(trials.c.status == "completed")
+        with guard(self.where), self.connect() as connection:
+            numbers = [int(row[0]) for row in connection.execute(ranked)]
+            if len(numbers) < n:  # two queries, because NULLS LAST in one would keep the index from being used
+                numbers += [int(row[0]) for row in connection.execute(blank.limit(n - len(numbers)))]
+            rows = connection.execute(sa.select(trials).where(trials.c.trial.in_(numbers))).all()
+        place = {number: i for i, number in enumerate(numbers)}
+        rows = sorted(rows, key=lambda row: place[row.trial])
+        names = trials.c.keys()
+        return exporting.to_frame(dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}, self.tables)
+
+    def stream(self, columns: Sequence[str] | None = None, chunk: int = exporting.CHUNK) -> Iterator[exporting.Batch]:
+        """Yield all trials in number order, a batch of `chunk` at a time, from one snapshot.
+
+        Args:
+            columns: Column names of the trials table; default all.
+            chunk: Trials per batch.
+
+        Yields:
+            Column name to values.
+        """
+        trials = self.tables.trials
+        names = list(trials.c.keys()) if columns is None else list(columns)
+        statement = sa.select(*(trials.c[name] for name in names)).order_by(trials.c.trial).execution_options(yield_per=chunk)
+        with guard(self.where), self.connect() as connection:
+            for rows in connection.execute(statement).partitions(chunk):
+                yield dict(zip(names, zip(*rows, strict=True), strict=True))
+
+    def frame(self, columns: Sequence[str] | None = None) -> pd.DataFrame:
+        """Return all trials: trial, config_id, status, attempt, seconds, error, source, metrics, configuration.
+
+        Args:
+            columns: Keep only these (metric and configuration names are plain; one that is taken becomes `config.<name>`).
+        """
+        return exporting.frame(self, columns)
+
+    def export(self, path: str | Path, fmt: str | None = None) -> int:
+        """Write all trials to a CSV, JSON or Parquet file in bounded memory; the file appears only when it is whole.
+
+        Args:
+            path: Target file.
+            fmt: "csv", "json" or "parquet"; default from the file's ending.
+
+        Returns:
+            Number of trials written.
+        """
+        return exporting.export(self, Path(path), fmt)
+
+    def trial(self, which: int | str) -> dict[str, Any]:
+        """Return one trial with its configuration, metrics, attempt and session.
+
+        Args:
+            which: Trial number, or the first hexadecimal digits (4 or more) of its config_id.
+
+        Raises:
+            LedgerError: If there is none, or several.
+        """
+        return exporting.one_trial(self, which)
+
+    def events(self, kind: str | None = None, limit: int = 1000) -> list[dict[str, Any]]:
+        """Return the latest `limit` events, oldest first, details parsed."""
+        events = self.tables.events
+        statement = sa.select(events).order_by(events.c.seq.desc()).limit(limit)
+        found = self.rows(statement if kind is None else statement.where(events.c.kind == kind))
+        return [row | {"detail": json.loads(row["detail"])} for row in reversed(found)]
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """Return all sessions, oldest first, provenance parsed."""
+        sessions = self.tables.sessions
+        found = self.rows(sa.select(sessions).order_by(sessions.c.session_id))
+        return [row | {"provenance": json.loads(row["provenance"])} for row in found]
+
+    def plans(self) -> list[Plan]:
+        """Return every search asked for, oldest first."""
+        plans = self.tables.plans
+        return [plan_of(row) for row in self.rows(sa.select(plans).order_by(plans.c.plan_id))]
+
+    def verify(self, expected: Iterable[list[bytes]]) -> Verification:
+        """Compare the ledger with the points it should hold (see `results.verification`).
+
+        Args:
+            expected: Identities of all points of all plans, in chunks.
+        """
+        from results.verification import verify
+
+        return verify(self, expected)
+
+
+def plan_of(row: Any) -> Plan:
+    """Return a plan from its table row."""
+    return Plan(**(dict(row) | {"space": json.loads(row["space"]), "sampler": json.loads(row["sampler"])}))

@@ -1,0 +1,1 @@
+"""What one configuration does: the contract and one folder per trainable."""

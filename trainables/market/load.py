@@ -1,0 +1,160 @@
+"""The `data:` section of a study file, made into a panel."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from trainables.market.assets import make_assets
+from trainables.market.check import Problem, check_frame, raise_on_errors
+from trainables.market.errors import MarketError, unknown
+from trainables.market.files import available, read_directory
+from trainables.market.panel import Panel, utc
+from trainables.market.sample import sample_panel
+
+SAMPLE_KEYS = frozenset({"source", "symbols", "bars", "seed", "signal", "start", "costs", "assets"})
+FILE_KEYS = frozenset({"source", "symbols", "bars", "start", "end", "assets", "assume_tz", "drop_bad_rows"})
+
+
+def load_market(data: Mapping[str, Any], base: str | Path | None = None) -> tuple[Panel, list[Problem]]:
+    """Loads the market a study names.
+
+    Args:
+        data: `source: sample` with symbols, bars, seed, signal, start, assets (or costs); or `source: PATH` (several: a list,
+            or separated by commas) with symbols, bars (the last N rows of the common time axis), start (inclusive), end
+            (exclusive), assets, assume_tz, drop_bad_rows.
+        base: Folder that relative paths start from; the working directory if not given.
+
+    Returns:
+        (panel, problems): the problems are warnings; with `drop_bad_rows` also the rows that were dropped. Nothing is ever
+        filled: a gap is NaN and cannot be traded.
+
+    Raises:
+        MarketError: Unknown key, missing file or symbol, or bad rows that were not to be dropped.
+    """
+    source = data.get("source", "sample")
+    allowed = SAMPLE_KEYS if source == "sample" else FILE_KEYS
+    for key in data:
+        if key not in allowed:
+            raise MarketError(f"data.{key}: no such key for source {source!r}; {unknown(key, allowed)}")
+    symbols = _names(data.get("symbols"))
+    if source == "sample":
+        if data.get("costs") is not None and data.get("assets") is not None:
+            raise MarketError("data: costs and assets say the same thing for the sample market; give one of them")
+        options = {key: data[key] for key in ("bars", "seed", "signal", "start") if data.get(key) is not None}
+        return sample_panel(symbols, costs=data.get("costs") or data.get("assets"), **options), []
+    return _load_files(_paths(source, base), symbols, data)
+
+
+def _load_files(paths: Sequence[Path], symbols: tuple[str, ...] | None, data: Mapping[str, Any]) -> tuple[Panel, list[Problem]]:
+    drop, bars = data.get("drop_bad_rows", False), data.get("bars")
+    if not isinstance(drop, bool):
+        raise MarketError(f"data.drop_bad_rows: {drop!r}; give true or false")
+    if bars is not None and (isinstance(bars, bool) or not isinstance(bars, int) or bars < 1):
+        raise MarketError(f"data.bars: {bars!r}; give a whole number of rows, at least 1")
+    frames = _read(paths, symbols, data.get("assume_tz"))
+    assets = make_assets(tuple(frames), data.get("assets"))
+    shown = " ".join(map(str, paths))
+    problems: list[Problem] = []
+    kept: dict[str, pd.DataFrame] = {}
+    for asset in assets:
+        frame = _window(asset.symbol, frames[asset.symbol], data.get("start"), data.get("end"))
+        found = check_frame(asset.symbol, frame, asset_class=asset.asset_class)
+        bad = {problem.row for problem in found if problem.severity == "error"}
+        if drop and None not in bad:
+            found = [replace(problem, detail="dropped: " + problem.detail) if problem.severity == "error" else problem for problem in found]
+            frame = frame[~frame.index.isin(list(bad))]
+        problems += found
+        kept[asset.symbol] = frame.assign(symbol=asset.symbol)
+    raise_on_errors([p for p in problems if not (drop and p.row is not None)], shown)
+    for symbol, frame in kept.items():
+        if frame.empty:
+            raise MarketError(f"{symbol}: no bars left; all rows were bad")
+    length = _bar_length(kept)
+    panel = Panel.from_frame(pd.concat(kept.values(), ignore_index=True), assets, source=shown, bar_length=length)
+    if bars is not None:
+        panel = panel.tail(bars)
+        for column, symbol in enumerate(panel.symbols):
+            if not panel.exists[:, column].any():
+                ends = f"{kept[symbol]['timestamp'].max():%Y-%m-%d %H:%M}Z"
+                raise MarketError(f"{symbol}: no bar in the last {bars} rows; its data ends {ends}. Set data.end, or leave the symbol out")
+    return panel, problems
+
+
+def _read(paths: Sequence[Path], symbols: tuple[str, ...] | None, assume_tz: str | None) -> dict[str, pd.DataFrame]:
+    """Reads symbols, in the order asked for, each from the only source that has it."""
+    if len(paths) == 1:
+        return read_directory(paths[0], symbols, assume_tz)
+    where: dict[str, Path] = {}
+    loaded: dict[str, pd.DataFrame] = {}
+    for path in paths:
+        single = read_directory(path, None, assume_tz) if not path.is_dir() else {}
+        for symbol in available(path) or single:
+            if symbols is not None and symbol not in symbols:
+                continue
+            if symbol in where:
+                raise MarketError(f"{symbol} is in both {where[symbol]} and {path}; name the symbols to use, or the one source that has it")
+            where[symbol] = path
+            loaded[symbol] = single[symbol] if symbol in single else read_directory(path, [symbol], assume_tz)[symbol]
+    for symbol in symbols or ():
+        if symbol not in loaded:
+            there = {name for path in paths for name in available(path)}
+            raise MarketError(f"no file for symbol {symbol!r} in {', '.join(map(str, paths))}; {unknown(symbol, there)}")
+    if not where:
+        raise MarketError(f"no bars in {', '.join(map(str, paths))}; expected one file per symbol, such as BTCUSD.csv or NVDA.parquet")
+    return {symbol: loaded[symbol] for symbol in symbols or loaded}
+
+
+def _window(symbol: str, frame: pd.DataFrame, start: Any, end: Any) -> pd.DataFrame:
+    """Cuts to start ≤ time < end before anything is checked: a bad row outside the study is none of its business."""
+    if frame.empty:
+        raise MarketError(f"{symbol}: the file has no rows")
+    stamps = frame["timestamp"]
+    aware = isinstance(stamps.dtype, pd.DatetimeTZDtype)
+    times = (stamps.dt.tz_localize(None) if aware else stamps).to_numpy().astype("datetime64[ns]")
+    inside = np.ones(len(frame), bool)
+    if start is not None:
+        inside &= ~(times < utc(start))
+    if end is not None:
+        inside &= ~(times >= utc(end))
+    if not inside.any():
+        has = f"{stamps.min():%Y-%m-%d %H:%M} to {stamps.max():%Y-%m-%d %H:%M}"
+        raise MarketError(f"{symbol}: no bars from {start} to {end}; the file has {has}")
+    return frame[inside]
+
+
+def _bar_length(frames: Mapping[str, pd.DataFrame]) -> float:
+    lengths = {}
+    for symbol, frame in frames.items():
+        steps = frame["timestamp"].sort_values().diff().dropna().dt.total_seconds()
+        if len(steps):
+            lengths[symbol] = float(steps.median())
+    if len(set(lengths.values())) > 1:
+        shown = ", ".join(f"{symbol} {seconds:g} s" for symbol, seconds in lengths.items())
+        raise MarketError(f"bars of different length cannot share a time axis: {shown}")
+    return next(iter(lengths.values()), 3600.0)
+
+
+def _names(symbols: Any) -> tuple[str, ...] | None:
+    if symbols is None:
+        return None
+    names = [name.strip() for name in symbols.split(",")] if isinstance(symbols, str) else list(symbols)
+    if not names or not all(isinstance(name, str) and name for name in names):
+        raise MarketError(f"data.symbols: {symbols!r}; give names, such as [BTCUSD, NVDA]")
+    return tuple(names)
+
+
+def _paths(source: Any, base: str | Path | None) -> list[Path]:
+    parts = [part.strip() for part in source.split(",")] if isinstance(source, str) else source
+    if not isinstance(parts, Sequence) or not parts or not all(isinstance(part, (str, Path)) and str(part) for part in parts):
+        raise MarketError(f"data.source: {source!r}; give sample, a path, or a list of paths")
+    paths = [Path(base or ".") / Path(part).expanduser() for part in parts]
+    for path in paths:
+        if not path.exists():
+            raise MarketError(f"data.source: {path} does not exist; give sample, or a folder or file with bars")
+    return paths
