@@ -19,6 +19,10 @@ class FeedSearch(Searcher):
         self.feed = feed
         self.running: dict[str, PackTask] = {}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the feed out of Tune's pickles of the experiment, which nothing ever loads: the ledger is the state."""
+        return {}
+
     def suggest(self, trial_id: str) -> Any:
         """Returns the next pack's configuration, None to be asked again, or FINISHED."""
         task = self.feed.next()
@@ -45,6 +49,10 @@ class Deliver(tune.Callback):
 
     def __init__(self, search: FeedSearch):
         self.search = search
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the search out of Tune's pickles of the experiment."""
+        return {}
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
         """Takes the payload out of the result before Tune stores it."""

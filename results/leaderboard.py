@@ -70,36 +70,53 @@ def profile(header: Header) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def render(board: pd.DataFrame, title: str | None = None, max_metrics: int | None = 6) -> Table:
+def render(board: pd.DataFrame, title: str | None = None, width: int | None = None) -> Table:
     """Return a leaderboard as a rich table.
 
     Args:
         board: From `leaderboard`.
         title: Default: study, ranking metric and number of completed trials.
-        max_metrics: Show at most this many metrics beside the ranking one; None shows all.
+        width: Characters there are; columns that do not fit are left out, from the right, and named in the caption. None
+            shows all.
 
     Returns:
         Percent for metrics in unit "fraction", "n/a" for NaN; a study with the legacy profile is labelled in red.
     """
+    from rich import box
     from rich.markup import escape
     from rich.table import Table
 
     attrs = board.attrs
     units: dict[str, str] = attrs.get("units", {})
-    others = [name for name in board.columns if name in units and name != attrs.get("metric")]
-    hidden = set() if max_metrics is None else set(others[max_metrics:])
+    cells = {name: [format_value(value, units.get(name)) for value in board[name]] for name in board.columns}
+    shown = _fitting(cells, width)
     count = attrs.get("trials", len(board))
     heading = escape(title or f"{attrs.get('study', 'study')}: top {len(board)} of {count:,} by {attrs.get('metric', '?')}")
     if attrs.get("profile") == "legacy":
         heading += f"\n[bold red]{LEGACY_LABEL}[/bold red]"
-    table = Table(title=heading, caption=escape(_caption(attrs, len(hidden))) or None)
-    columns = [name for name in board.columns if name not in hidden]
-    for name in columns:
+    caption = escape(_caption(attrs, [name for name in cells if name not in shown]))
+    table = Table(title=heading, caption=caption or None, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_style="bold", caption_justify="left")
+    for name in shown:
         words = not pd.api.types.is_numeric_dtype(board[name])
-        table.add_column(escape(name), justify="left" if words else "right", style="bold" if name == attrs.get("metric") else None)
-    for record in board[columns].itertuples(index=False, name=None):
-        table.add_row(*(escape(format_value(value, units.get(name))) for name, value in zip(columns, record, strict=True)))
+        style = "bold cyan" if name == attrs.get("metric") else None
+        table.add_column(escape(name.replace("_", "\n")), justify="left" if words else "right", style=style, no_wrap=True)
+    for i in range(len(board)):
+        table.add_row(*(escape(cells[name][i]) for name in shown))
     return table
+
+
+def _fitting(cells: dict[str, list[str]], width: int | None) -> list[str]:
+    """Return the columns that fit; a header may break at its underscores."""
+    names = list(cells)
+    if width is None:
+        return names
+    needs = [max(map(len, [*name.split("_"), *cells[name]])) + 2 for name in names]
+    fitting = 0
+    left = width - 2  # the table's margins; each column has two spaces to the next
+    while fitting < len(names) and left >= needs[fitting]:
+        left -= needs[fitting]
+        fitting += 1
+    return names[:fitting]
 
 
 def format_value(value: Any, unit: str | None = None) -> str:
@@ -123,12 +140,12 @@ def format_value(value: Any, unit: str | None = None) -> str:
     return f"{number:,.3f}" if 0.01 <= abs(number) < 1e6 else f"{number:.3g}"
 
 
-def _caption(attrs: dict[Any, Any], hidden: int) -> str:
+def _caption(attrs: dict[Any, Any], hidden: list[str]) -> str:
     lines = []
     if attrs.get("constants"):
         lines.append("same in every row: " + ", ".join(f"{name}={format_value(value)}" for name, value in attrs["constants"].items()))
     if hidden:
-        lines.append(f"{hidden} more metrics are not shown")
+        lines.append("not shown for lack of room: " + ", ".join(hidden))
     return "\n".join(lines)
 
 

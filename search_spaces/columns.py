@@ -55,6 +55,12 @@ class Column:
         """Returns the column with the parameter taken out of the other rows; None keeps all."""
         return self if mask is None else Column(np.where(mask, self.codes, -1), self.values)
 
+    def unknown_where(self, mask: Mask | None) -> Column:
+        """Returns the column with UNKNOWN in the given rows."""
+        if mask is None or not mask.any():
+            return self
+        return Column(np.where(mask, len(self.values), self.codes), [*self.values, UNKNOWN])
+
     @property
     def complete(self) -> bool:
         """Whether the parameter exists in every row."""
@@ -81,13 +87,14 @@ class Column:
         return self.to_list()
 
 
-def evaluate(expression: Expression, columns: Mapping[str, Column], n: int) -> Column:
-    """Evaluates an expression in n rows.
+def evaluate(expression: Expression, columns: Mapping[str, Column], n: int, where: Mask | None = None) -> Column:
+    """Evaluates an expression in n rows, once per distinct combination of what it refers to.
 
     Args:
         expression: Refers to `columns`.
         columns: At least the parameters it refers to.
         n: Number of rows.
+        where: Rows to evaluate; the others are absent, and whether the expression is defined there does not matter.
 
     Returns:
         Its values, absent where the expression is ABSENT.
@@ -95,17 +102,30 @@ def evaluate(expression: Expression, columns: Mapping[str, Column], n: int) -> C
     Raises:
         SpaceError: No value for some row.
     """
+    if where is not None and not where.all():
+        rows = np.flatnonzero(where)
+        part = evaluate(expression, {name: columns[name].take(rows) for name in expression.names}, len(rows))
+        codes = np.full(n, -1)
+        codes[rows] = part.codes
+        return Column(codes, part.values)
     first, codes = _combinations([columns[name] for name in expression.names], n)
     values = [expression.evaluate({name: columns[name].at(row) for name in expression.names}) for row in first.tolist()]
     missing = np.array([value is ABSENT for value in values], dtype=bool)
     return Column(np.where(missing[codes], -1, codes), values)
 
 
-def holds(condition: Expression, columns: Mapping[str, Column], n: int) -> Mask:
-    """Returns in which rows a condition holds (UNKNOWN counts: it may); bool (n,)."""
+def holds(condition: Expression | None, columns: Mapping[str, Column], n: int) -> Mask | None:
+    """Returns in which rows a condition holds, bool (n,); None is no condition, and all rows."""
+    return None if condition is None else truth(condition, columns, n)[0]
+
+
+def truth(condition: Expression, columns: Mapping[str, Column], n: int) -> tuple[Mask, Mask]:
+    """Returns in which rows a condition holds and in which that is UNKNOWN, each bool (n,)."""
     outcome = evaluate(condition, columns, n)
-    truth = np.array([value is UNKNOWN or (value is not ABSENT and bool(value)) for value in outcome.values] + [False], dtype=bool)
-    return np.asarray(truth[outcome.codes])
+    true = np.array([value is not UNKNOWN and bool(value) for value in outcome.values] + [False], dtype=bool)
+    unknown = np.array([value is UNKNOWN for value in outcome.values] + [False], dtype=bool)
+    absent = outcome.codes < 0
+    return np.asarray(true[outcome.codes] & ~absent), np.asarray(unknown[outcome.codes] & ~absent)
 
 
 def to_rows(columns: Mapping[str, Column], n: int) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.columns import Column, Mask, evaluate, holds
+from search_spaces.columns import Column, Mask, evaluate, holds, truth
 from search_spaces.expressions import UNKNOWN
 from search_spaces.parameters import Derived, Parameter
 
@@ -66,23 +66,25 @@ def combine(parameters: Sequence[Parameter], names: Iterable[str], limit: int = 
     for parameter in parameters:
         if parameter.name not in wanted:
             continue
-        mask = None if parameter.when is None else holds(parameter.when, columns, n)
+        # Where it is not known whether a parameter exists, its value is not known either.
+        exists, open_ = (np.ones(n, bool), np.zeros(n, bool)) if parameter.when is None else truth(parameter.when, columns, n)
         if isinstance(parameter, Derived):
-            columns[parameter.name] = evaluate(parameter.expression, columns, n).where(mask)
+            columns[parameter.name] = evaluate(parameter.expression, columns, n, exists).unknown_where(open_)
             continue
         values = parameter.values
-        existing = n if mask is None else int(mask.sum())
-        if values is not None and n - existing + existing * len(values) > limit:
-            overflow[parameter.name] = n - existing + existing * len(values)
-            values = None
+        if values is not None:
+            count = n + int(exists.sum()) * (len(values) - 1)
+            if count > limit:
+                overflow[parameter.name] = count
+                values = None
         if values is None:
-            columns[parameter.name] = Column.constant(UNKNOWN, n).where(mask)
+            columns[parameter.name] = Column.constant(UNKNOWN, n).where(exists | open_)
             continue
-        counts = np.full(n, len(values)) if mask is None else np.where(mask, len(values), 1)
+        counts = np.where(exists, len(values), 1)
         rows = np.repeat(np.arange(n), counts)
         within = np.arange(len(rows)) - np.repeat(np.cumsum(counts) - counts, counts)
         columns = {name: column.take(rows) for name, column in columns.items()}
-        columns[parameter.name] = Column(within, values).where(None if mask is None else mask[rows])
+        columns[parameter.name] = Column(within, values).where(exists[rows]).unknown_where(open_[rows])
         n = len(rows)
     return Strata(n, columns, overflow)
 
@@ -106,7 +108,7 @@ class Grid:
         for p in self.parameters:
             if p.name in self.strata.columns or p.values is None:
                 continue
-            axes.append((p.name, p.values, None if p.when is None else holds(p.when, self.strata.columns, self.strata.n)))
+            axes.append((p.name, p.values, holds(p.when, self.strata.columns, self.strata.n)))
         return axes
 
     @cached_property
@@ -150,6 +152,6 @@ class Grid:
         n = len(indices)
         for p in self.parameters:
             if isinstance(p, Derived) and p.name not in found:
-                found[p.name] = evaluate(p.expression, found, n).where(None if p.when is None else holds(p.when, found, n))
+                found[p.name] = evaluate(p.expression, found, n, holds(p.when, found, n))
         return {p.name: found[p.name] for p in self.parameters}
 

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from search_spaces.columns import Column, evaluate, holds, to_rows
+from search_spaces.columns import Column, evaluate, holds, to_rows, truth
 from search_spaces.errors import SpaceError, did_you_mean
 from search_spaces.expressions import ABSENT
 from search_spaces.grid import MOST_STRATA, Grid, Strata, combine
@@ -196,9 +196,9 @@ class Space:
             raise SpaceError(f"{self.path}: from_unit needs numbers in [0, 1] of shape (n, {self.dimension}), not {u.shape}")
         n, axis, columns = len(u), 0, dict[str, Column]()
         for p in self.parameters:
-            mask = None if p.when is None else holds(p.when, columns, n)
+            mask = holds(p.when, columns, n)
             if isinstance(p, Derived):
-                column = evaluate(p.expression, columns, n)
+                column = evaluate(p.expression, columns, n, mask)
             elif isinstance(p, Constant):
                 column = Column.constant(p.value, n)
             else:
@@ -227,16 +227,16 @@ class Space:
         """Refuses conditions that no combination of their parents meets."""
         by_name = {p.name: p for p in self.parameters}
         for p in self.parameters:
-            if p.when is None or holds(p.when, self._strata.columns, self._strata.n).any():
+            if p.when is None or any(mask.any() for mask in truth(p.when, self._strata.columns, self._strata.n)):
                 continue
             reasons = []
             for name in p.when.names:
                 parent = by_name[name]
                 only = f" and exists only when {parent.when.text!r}" if parent.when else ""
-                reasons.append(f"{self.path}.{name} is {parent.text}{only}")
+                reasons.append(f"; {self.path}.{name} is {parent.text}{only}")
             known = [show(v) for name in p.when.names for v in (by_name[name].values or ())[:1000] if isinstance(v, str)]
             hint = next((h for text in _texts(p.when.text) if text not in known and (h := did_you_mean(text, known))), "")
-            raise SpaceError(f"{p.when.path}: {p.when.text!r} can never hold, so {p.name} would never exist: {'; '.join(reasons)}.{hint}")
+            raise SpaceError(f"{p.when.path}: {p.when.text!r} can never hold, so {p.name} would never exist{''.join(reasons)}.{hint}")
 
     def _check_derived(self) -> None:
         """Finds a derived parameter that has no value somewhere now, not in the middle of a sweep (if it is quick to see)."""

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich import box
+from rich.columns import Columns
 from rich.console import Console
 from rich.table import Table
 
@@ -67,7 +69,7 @@ def run(
     out.print(_outcome(result), highlight=False)
     if tally.failed:
         out.print(f"[red]{tally.failed} configurations failed[/red]; `alphasweep status {loaded.name}` shows why.", highlight=False)
-    out.print(render(result.leaderboard(top=top)))
+    out.print(render(result.leaderboard(top=top), width=out.width))
     if result.stopped:
         where = "" if dir == Path("runs") else f" --dir {dir}"
         out.print(f"Stopped. Nothing is lost; the same command goes on: [bold]alphasweep run {study}{where}[/bold]", highlight=False)
@@ -96,7 +98,7 @@ def status(
     if not homes:
         out.print(f"No study has run in {dir}. Start one: alphasweep run selector_grid")
         return
-    table = Table("study", "state", "completed", "failed", "planned", "best", "last session", title=f"studies in {dir}")
+    table = _table("study", "state", "completed", "failed", "planned", "best", "last run", title=f"studies in {dir}")
     for home in homes:
         with Ledger.open(home / LEDGER, readonly=True) as ledger:
             counts, sessions, plans = ledger.counts(), ledger.sessions(), ledger.plans()
@@ -112,7 +114,7 @@ def status(
                 f"{counts['failed']:,}",
                 planned,
                 shown,
-                str(last.get("started", ""))[:19],
+                str(last.get("started", ""))[:16].replace("T", " "),
             )
             if study:
                 out.print(table)
@@ -139,7 +141,7 @@ def leaderboard_(
     from sweeps.runner import LEDGER
 
     with Ledger.open(_home(study, dir) / LEDGER, readonly=True) as ledger:
-        out.print(render(leaderboard(ledger, sort, top)))
+        out.print(render(leaderboard(ledger, sort, top), width=out.width))
         for path, fmt in ((csv, "csv"), (json, "json"), (parquet, "parquet")):
             if path:
                 out.print(f"{ledger.export(path, fmt):,} trials written to {path}")
@@ -158,20 +160,19 @@ def show(
 
     with Ledger.open(_home(study, dir) / LEDGER, readonly=True) as ledger:
         row = ledger.trial(int(trial) if trial.isdigit() else trial)
-        defaults = ledger.header.defaults
-        units = {m.name: m.unit for m in ledger.header.metrics}
-    facts = Table(show_header=False, box=None, title=f"{study}, trial {row['trial']}")
+        header = ledger.header
+    facts = _table("", "", title=f"{study}, trial {row['trial']}")
     for key in ("config_id", "status", "attempt", "seconds", "error", "source"):
         if row.get(key) is not None:
-            facts.add_row(key, str(row[key]))
-    out.print(facts)
-    parameters = Table("parameter", "value", "")
-    for name, value in {**defaults, **row["config"]}.items():
-        parameters.add_row(name, str(value), "swept" if name in row["config"] else "[dim]default[/dim]")
-    metrics = Table("metric", "value")
-    for name, value in (row.get("metrics") or {}).items():
-        metrics.add_row(name, format_value(value, units.get(name)))
-    out.print(parameters, metrics)
+            facts.add_row(key, f"{row[key]:.3g}" if key == "seconds" else str(row[key]))
+    parameters = _table("parameter", "value", "")
+    for name, value in {**header.defaults, **row["config"]}.items():
+        origin = "[dim]default[/dim]" if name not in row["config"] else "fixed" if name in header.spec.get("fixed", {}) else "swept"
+        parameters.add_row(name, format_value(value), origin)
+    metrics = _table("metric", "value")
+    for metric in header.metrics:
+        metrics.add_row(metric.name, format_value((row.get("metrics") or {}).get(metric.name), metric.unit))
+    out.print(facts, Columns([parameters, metrics]))
 
 
 @app.command()
@@ -180,7 +181,7 @@ def verify(study: NameArg, dir: DirOpt = Path("runs")) -> None:
     from sweeps.runner import verify as verify_study
 
     found = verify_study(_home(study, dir))
-    table = Table(show_header=False, title=f"{study}: {'verified' if found.ok else 'NOT verified'}")
+    table = _table("", "", title=f"{study}: {'verified' if found.ok else 'NOT verified'}")
     for name in ("points", "completed", "failed", "missing", "duplicated", "corrupt", "unexpected"):
         table.add_row(name, f"{getattr(found, name):,}")
     table.add_row("certificate", found.certificate)
@@ -197,7 +198,7 @@ def ls() -> None:
     from search_spaces import Space
     from sweeps.study import LIBRARY, Study
 
-    table = Table("study", "points", "what")
+    table = _table("study", "points", "what")
     for path in sorted(LIBRARY.glob("*.yaml")):
         study = Study.load(path)
         size = Space.parse(study.space).size
@@ -214,14 +215,13 @@ def validate(file: StudyArg, set_: SetOpt = None) -> None:
     study = Study.load(file, set_ or ())
     search = Search(study)
     search.check()
-    table = Table("parameter", "kind", "values", "when", title=study.name)
+    table = _table("parameter", "kind", "values", "when", title=study.name)
     for row in search.space.describe():
         table.add_row(*(str(x) if x is not None else "" for x in row))
     out.print(table)
     size = search.sampler.size
-    out.print(
-        f"Valid. {f'{size:,}' if size is not None else 'Unbounded'} configurations ({study.search.sampler}), ranked by {study.objective or search.trainable.objective}."
-    )
+    count = "unbounded" if size is None else f"{size:,} configurations"
+    out.print(f"Valid: {count} ({study.search.sampler}), ranked by {study.objective or search.trainable.objective}.", highlight=False)
 
 
 @data_app.command("check")
@@ -233,24 +233,29 @@ def data_check(
     """Report bad data by symbol, row and reason; nothing is changed."""
     from trainables.market import check_directory, summarise
 
-    found = check_directory(path, assume_tz=assume_tz)
-    if not found.problems:
-        out.print(f"{found.symbols} symbols, {found.bars:,} bars: no problems.")
+    problems, bars = check_directory(path, assume_tz)
+    what = f"{len(bars)} {'symbol' if len(bars) == 1 else 'symbols'}, {sum(bars.values()):,} bars"
+    if not problems:
+        out.print(f"{path}: {what}: no problems.", highlight=False)
         return
-    table = Table(*summarise(found.problems).columns, title=f"{path}: {found.symbols} symbols, {found.bars:,} bars")
-    for values in summarise(found.problems).itertuples(index=False):
-        table.add_row(*(str(v) for v in values))
+    counts = summarise(problems)
+    table = _table(*(str(name).replace("_", " ") for name in counts.columns), title=f"{path}: {what}")
+    for values in counts.itertuples(index=False):
+        table.add_row(*(f"{value:%Y-%m-%d %H:%M}" if hasattr(value, "strftime") else str(value) for value in values))
     out.print(table)
-    for problem in found.problems[:rows]:
-        style = "red" if problem.severity == "error" else "yellow"
-        out.print(
-            f"[{style}]{problem.severity}[/] {problem.symbol} row {problem.row} {problem.timestamp}: {problem.reason}: {problem.detail}",
-            highlight=False,
-        )
-    if len(found.problems) > rows:
-        out.print(f"… and {len(found.problems) - rows:,} more (--rows)")
-    if any(p.severity == "error" for p in found.problems):
+    for problem in sorted(problems, key=lambda p: p.severity)[:rows]:
+        out.print(f"[{'red' if problem.severity == 'error' else 'yellow'}]{problem.severity}[/] {problem}", highlight=False)
+    if len(problems) > rows:
+        out.print(f"… and {len(problems) - rows:,} more (--rows)", highlight=False)
+    errors = sum(problem.severity == "error" for problem in problems)
+    if errors:
+        out.print(f"{errors:,} bad rows. A study refuses them until they are corrected, or left out by `drop_bad_rows: true`.", highlight=False)
         raise typer.Exit(1)
+    out.print("Warnings only: a study runs; what is missing is not filled and cannot be traded.", highlight=False)
+
+
+def _table(*columns: str, title: str | None = None) -> Table:
+    return Table(*columns, title=title, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), show_header=any(columns), title_justify="left", title_style="bold")
 
 
 def _home(study: str, folder: Path) -> Path:

@@ -73,7 +73,7 @@ class Study(BaseModel):
 
         Args:
             source: Path of a YAML file, or a name listed by `alphasweep ls`.
-            overrides: `key.path=value` settings; values are YAML.
+            overrides: `key.path=value` settings; values are YAML. `data.source` replaces the whole `data` section.
 
         Raises:
             StudyError: What is wrong, where, and what would be right.
@@ -81,7 +81,11 @@ class Study(BaseModel):
         path = find(source)
         text = path.read_text(encoding="utf-8")
         mapping, lines = _parse(text, str(path))
-        for item in overrides:
+        settings = list(overrides)
+        if any(item.partition("=")[0].strip() == "data.source" for item in settings):
+            # Bars, signal or seed of the file's market say nothing about another one.
+            mapping["data"] = {}
+        for item in settings:
             _override(mapping, item)
         mapping.setdefault("name", path.stem)
         return cls.parse(mapping, str(path), lines)

@@ -6,7 +6,7 @@ from trainables.market.assets import Asset, classify, make_assets
 from trainables.market.check import Problem, check_frame, raise_on_errors, summarise
 from trainables.market.errors import MarketError
 from trainables.market.files import read_directory
-from trainables.market.load import load_market
+from trainables.market.load import check_directory, load_market
 from trainables.market.panel import Panel
 from trainables.market.sample import sample_drift, sample_panel
 from trainables.market.sessions import session_masks
@@ -16,6 +16,7 @@ __all__ = [
     "MarketError",
     "Panel",
     "Problem",
+    "check_directory",
     "check_frame",
     "classify",
     "load_market",

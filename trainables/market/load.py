@@ -51,6 +51,23 @@ def load_market(data: Mapping[str, Any], base: str | Path | None = None) -> tupl
     return _load_files(_paths(source, base), symbols, data)
 
 
+def check_directory(path: str | Path, assume_tz: str | None = None) -> tuple[list[Problem], dict[str, int]]:
+    """Lists what is wrong with the bars of a folder or file; changes nothing.
+
+    Args:
+        path: As for `load_market`.
+        assume_tz: Time zone of stamps that have none.
+
+    Returns:
+        (problems by symbol in row order, rows by symbol).
+
+    Raises:
+        MarketError: Nothing there, or a file that cannot be read at all.
+    """
+    frames = read_directory(path, None, assume_tz)
+    return [problem for symbol, frame in frames.items() for problem in check_frame(symbol, frame)], {s: len(f) for s, f in frames.items()}
+
+
 def _load_files(paths: Sequence[Path], symbols: tuple[str, ...] | None, data: Mapping[str, Any]) -> tuple[Panel, list[Problem]]:
     drop, bars = data.get("drop_bad_rows", False), data.get("bars")
     if not isinstance(drop, bool):

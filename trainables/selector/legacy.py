@@ -102,6 +102,7 @@ def run(
     entry_hour = np.empty(MAX_SLOTS)
     cash_flow = np.empty(MAX_SLOTS)
     keep = equity_all.shape[0] > 0
+    seen = np.empty(cells.shape[0], np.int64)
     n_fills = 0
     for which in range(order.shape[0]):
         p = params[order[which]]
@@ -132,6 +133,7 @@ def run(
             forced = False
             closed = False
             stole = False
+            seen[:] = -1  # A5: a symbol competes once, with its better side
             spent = np.zeros(cells.shape[0])  # volume taken per symbol in this row
             turn = _order(symbol, used)
             for step in range(used):
@@ -227,17 +229,17 @@ def run(
                     elif cand_score[k] < min_edge:
                         break
                     held = False
-                    for j in range(kept):
+                    for j in range(used):
                         held = held or symbol[j] == a
-                    if held:
+                    if held or (seen[a] == s and not stealing):
                         continue
                     fraction = _fraction(short, cand_limit[k], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch)
                     if fillable and not fraction > 0.0:
                         continue
                     places -= 1
-                    for j in range(kept, used):
-                        held = held or symbol[j] == a  # the other side of a symbol entered in this row: its place is used up
-                    if held or not fraction > 0.0:
+                    if not stealing:
+                        seen[a] = s
+                    if not fraction > 0.0:
                         continue
                     fee = costs[a, MAKER] * p[P_COST]
                     money = max(0.0, cash) if single else max(0.0, cash) / (slots - used)

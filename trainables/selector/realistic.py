@@ -431,6 +431,8 @@ def run(
                         cash_flow[j], free_row[j], locked[j] = cash_flow[used], free_row[used], locked[used]
                         if steal == used:
                             steal = j
+                        elif steal == j:
+                            steal = -1
                         continue
                 j += 1
             # R7 entries, with the money and the slots of the decision
