@@ -24,11 +24,15 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "1")
     warnings.filterwarnings("ignore", module="ray")
+    if not address:
+        # Ray binds every server to the node's address and replaces a loopback address by the outside one, except on
+        # Windows and macOS, for the sake of their firewall prompts. This asks for that treatment; read at import.
+        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     import ray
 
     started = not ray.is_initialized()
     if started:
-        local = {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False, "_node_ip_address": "127.0.0.1"}
+        local = {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False}
         ray.init(address=address, log_to_driver=False, logging_level="ERROR", **({} if address else local))
     try:
         yield int(ray.cluster_resources().get("CPU", 1))

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, NamedTuple
 
-from results.identity import IdentityError, canonical_json, context_id
+from results.identity import IdentityError, canonical_json, context_id, ordered_json
 from results.metrics import Metric
 
 SCHEMA_VERSION: Final = 1
@@ -171,8 +171,8 @@ class Verification:
 
 
 def checked_json(value: Any, what: str) -> str:
-    """Return canonical JSON of a header or plan part, with a ledger's error when it has none."""
+    """Return JSON of a header or plan part, keys in their order, with a ledger's error when it has none."""
     try:
-        return canonical_json(value)
+        return ordered_json(value)
     except IdentityError as error:
         raise LedgerError(f"{what} cannot be stored: {error}") from error

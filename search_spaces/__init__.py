@@ -15,8 +15,7 @@ refers to a parameter that does not exist does not hold, and is not derived eith
 from __future__ import annotations
 
 from search_spaces.errors import SpaceError
-from search_spaces.expressions import ABSENT, Expression
 from search_spaces.samplers import SAMPLERS, Sampler, make_sampler
 from search_spaces.space import Row, Space
 
-__all__ = ["ABSENT", "SAMPLERS", "Expression", "Row", "Sampler", "Space", "SpaceError", "make_sampler"]
+__all__ = ["SAMPLERS", "Row", "Sampler", "Space", "SpaceError", "make_sampler"]

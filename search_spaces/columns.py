@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from search_spaces.expressions import ABSENT, UNKNOWN, Expression
 
 Codes = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-_EXACT_IN_FLOAT: Final = 2**53
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,18 +73,6 @@ class Column:
         table = [*self.values, ABSENT]  # code -1 is the last one
         return [table[code] for code in self.codes.tolist()]
 
-    def to_array(self) -> NDArray[Any] | list[Any]:
-        """Returns an array of int64, float64 or bool if all values fit one of them exactly, else a list."""
-        if not self.complete:
-            return self.to_list()
-        if isinstance(self.values, range):
-            return np.asarray(self.values.start + self.values.step * self.codes)
-        kinds = {type(v) for v in self.values}
-        small = all(-_EXACT_IN_FLOAT <= v <= _EXACT_IN_FLOAT for v in self.values if type(v) is int)
-        if small and kinds in ({int}, {float}, {bool}, {int, float}):
-            return np.asarray(self.values)[self.codes]
-        return self.to_list()
-
 
 def evaluate(expression: Expression, columns: Mapping[str, Column], n: int, where: Mask | None = None) -> Column:
     """Evaluates an expression in n rows, once per distinct combination of what it refers to.
@@ -124,8 +111,7 @@ def truth(condition: Expression, columns: Mapping[str, Column], n: int) -> tuple
     outcome = evaluate(condition, columns, n)
     true = np.array([value is not UNKNOWN and bool(value) for value in outcome.values] + [False], dtype=bool)
     unknown = np.array([value is UNKNOWN for value in outcome.values] + [False], dtype=bool)
-    absent = outcome.codes < 0
-    return np.asarray(true[outcome.codes] & ~absent), np.asarray(unknown[outcome.codes] & ~absent)
+    return np.asarray(true[outcome.codes]), np.asarray(unknown[outcome.codes])  # code -1, absent, is the False at the end
 
 
 def to_rows(columns: Mapping[str, Column], n: int) -> list[dict[str, Any]]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import ast
 import math
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Final
@@ -70,8 +70,8 @@ class Expression:
             SpaceError: Not text, malformed, or with something that is not allowed; says the column.
         """
         if not isinstance(text, str) or not text.strip():
-            raise SpaceError(f"{path}: an expression is text such as \"2 * rank\" or \"mode == 'atr'\", this is {text!r}")
-        line = " ".join(text.split("\n")).strip()
+            raise SpaceError(f'{path}: an expression is text such as "2 * rank" or "mode == \'atr\'", this is {text!r}')
+        line = " ".join(text.splitlines()).strip()
         if len(line) > LONGEST:
             raise SpaceError(f"{path}: the expression has {len(line)} characters; the limit is {LONGEST}")
         try:
@@ -81,6 +81,8 @@ class Expression:
             raise SpaceError(f"{path}: {line!r} is malformed at column {error.offset or 1}: {error.msg}.{hint}") from None
         except (ValueError, RecursionError, MemoryError):
             raise SpaceError(f"{path}: {line!r} is malformed at column 1: not an expression") from None
+        if "#" in line.encode()[tree.end_col_offset :].decode():  # in one line it would hide all that follows
+            raise SpaceError(f"{path}: {line!r} has a comment (#) in it; take it out of the text")
         compiler = _Compiler(line, path)
         run = compiler.compile(tree, 0)
         return cls(line, path, tuple(compiler.names), tuple(compiler.names.values()), run)
@@ -125,7 +127,11 @@ class _Compiler:
         self.names: dict[str, int] = {}
 
     def refuse(self, node: ast.AST, why: str) -> SpaceError:
-        return SpaceError(f"{self.path}: {self.text!r}, column {getattr(node, 'col_offset', 0) + 1}: {why}")
+        return SpaceError(f"{self.path}: {self.text!r}, column {self.column(node)}: {why}")
+
+    def column(self, node: ast.AST) -> int:
+        """Returns where a node starts, in characters from 1; the parser counts bytes."""
+        return len(self.text.encode()[: getattr(node, "col_offset", 0)].decode()) + 1
 
     def compile(self, node: ast.expr, depth: int) -> Run:
         if depth > DEEPEST:
@@ -135,7 +141,7 @@ class _Compiler:
             case ast.Constant(value=value) if value is None or (isinstance(value, (bool, int, float, str)) and value != math.inf):
                 return lambda scope: value
             case ast.Name(id=name):
-                self.names.setdefault(name, node.col_offset + 1)
+                self.names.setdefault(name, self.column(node))
                 return lambda scope: scope.get(name, ABSENT)
             case ast.BinOp(op=op) if type(op) in _BINARY:
                 return _strict(_BINARY[type(op)], [self.compile(node.left, depth), self.compile(node.right, depth)])
@@ -144,9 +150,11 @@ class _Compiler:
             case ast.UnaryOp(op=op) if type(op) in _SIGNS:
                 return _strict(_arithmetic(_SIGNS[type(op)]), [self.compile(node.operand, depth)])
             case ast.BoolOp(op=ast.And()):
-                return _all([self.compile(v, depth) for v in node.values])
+                parts = [self.compile(v, depth) for v in node.values]
+                return lambda scope: _conjunction(part(scope) for part in parts)
             case ast.BoolOp():
-                return _any([self.compile(v, depth) for v in node.values])
+                negated = [_strict(operator.not_, [self.compile(v, depth)]) for v in node.values]
+                return _strict(operator.not_, [lambda scope: _conjunction(part(scope) for part in negated)])
             case ast.Compare():
                 return self.comparison(node, depth)
             case ast.IfExp():
@@ -167,8 +175,7 @@ class _Compiler:
                 operands.append(_strict(lambda *items: items, [self.compile(item, depth + 1) for item in right.elts]))
             else:
                 operands.append(self.compile(right, depth))
-        links = [_strict(_COMPARISONS[type(op)], operands[i : i + 2]) for i, op in enumerate(node.ops)]
-        return links[0] if len(links) == 1 else _all(links)
+        return _chain([_COMPARISONS[type(op)] for op in node.ops], operands)
 
     def call(self, node: ast.Call, depth: int) -> Run:
         if not isinstance(node.func, ast.Name):
@@ -186,44 +193,39 @@ class _Compiler:
 
 
 def _strict(function: Callable[..., Any], parts: Sequence[Run]) -> Run:
+    return lambda scope: _applied(function, [part(scope) for part in parts])
+
+
+def _applied(function: Callable[..., Any], values: Sequence[Any]) -> Any:
     """Any ABSENT operand makes the result ABSENT, else any UNKNOWN one UNKNOWN."""
-
-    def run(scope: Mapping[str, Any]) -> Any:
-        values = [part(scope) for part in parts]
-        for marker in (ABSENT, UNKNOWN):
-            if any(value is marker for value in values):
-                return marker
-        return function(*values)
-
-    return run
+    for marker in (ABSENT, UNKNOWN):
+        if any(value is marker for value in values):
+            return marker
+    return function(*values)
 
 
-def _all(parts: Sequence[Run]) -> Run:
-    def run(scope: Mapping[str, Any]) -> Any:
-        result: bool | Marker = True
-        for part in parts:
-            value = part(scope)
-            if value is ABSENT or (value is UNKNOWN and result is True):
-                result = value
-            elif value is not UNKNOWN and not value:
-                return False
-        return result
-
-    return run
+def _conjunction(values: Iterable[Any]) -> bool | Marker:
+    """False if one is; else UNKNOWN if one is, because it may turn out False; else ABSENT if one is; else True."""
+    result: bool | Marker = True
+    for value in values:
+        if value is UNKNOWN or (value is ABSENT and result is True):
+            result = value
+        elif value is not ABSENT and not value:
+            return False
+    return result
 
 
-def _any(parts: Sequence[Run]) -> Run:
-    def run(scope: Mapping[str, Any]) -> Any:
-        result: bool | Marker = False
-        for part in parts:
-            value = part(scope)
-            if value is UNKNOWN or (value is ABSENT and result is False):
-                result = value
-            elif value is not ABSENT and value:
-                return True
-        return result
+def _chain(tests: Sequence[Callable[..., Any]], operands: Sequence[Run]) -> Run:
+    """Each operand of a < b < c is computed once: twice at each level would be 2**depth times in nested ones."""
 
-    return run
+    def links(scope: Mapping[str, Any]) -> Iterator[Any]:
+        left = operands[0](scope)
+        for test, operand in zip(tests, operands[1:], strict=True):
+            right = operand(scope)
+            yield _applied(test, [left, right])
+            left = right
+
+    return lambda scope: _conjunction(links(scope))
 
 
 def _choose(test: Run, yes: Run, no: Run) -> Run:
@@ -282,6 +284,7 @@ def _what(node: ast.AST) -> str:
 
 _NODE_NAMES: Final[dict[type[ast.AST], str]] = {
     ast.Lambda: "lambda is",
+    **dict.fromkeys((ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp), "a comprehension is"),
     ast.Subscript: "indexing is",
     ast.JoinedStr: "f-strings are",
     ast.NamedExpr: ":= is",

@@ -154,4 +154,3 @@ class Grid:
             if isinstance(p, Derived) and p.name not in found:
                 found[p.name] = evaluate(p.expression, found, n, holds(p.when, found, n))
         return {p.name: found[p.name] for p in self.parameters}
-

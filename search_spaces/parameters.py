@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -66,12 +67,6 @@ class Parameter:
         """Returns what `Space.parse` reads, in canonical form."""
         spec = self.options()
         return spec if self.when is None else {**spec, "when": self.when.text}
-
-    def accepts(self, value: Any) -> bool:
-        """Returns whether it can take this value."""
-        values = self.values
-        assert values is not None
-        return key_of(value) in {key_of(v) for v in values}
 
     def from_unit(self, u: Unit) -> Column:
         """Maps numbers in [0, 1] to values: equal bins for a finite set."""
@@ -169,12 +164,6 @@ class Interval(Parameter):
         """Returns {uniform: [low, high]} with its points."""
         return {self.kind: [self.low, self.high]} | ({} if self.points is None else {"points": self.points})
 
-    def accepts(self, value: Any) -> bool:
-        """Returns whether it is one of the points, or between the bounds without points."""
-        if self.points is not None:
-            return super().accepts(value)
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and self.low <= value <= self.high
-
     def from_unit(self, u: Unit) -> Column:
         """Maps [0, 1] to the interval, or to equal bins of its points."""
         return super().from_unit(u) if self.points is not None else Column.distinct(_scaled(u, self.low, self.high, self.log))
@@ -205,10 +194,6 @@ class Integers(Parameter):
         """Returns {int: [low, high]} with step and log if they are not the defaults."""
         extra: dict[str, Any] = ({"step": self.step} if self.step > 1 else {}) | ({"log": True} if self.log else {})
         return {"int": [self.low, self.high], **extra}
-
-    def accepts(self, value: Any) -> bool:
-        """Returns whether it is a whole number of the range."""
-        return isinstance(value, (int, float)) and not isinstance(value, bool) and value == value // 1 and int(value) in self.values
 
     def from_unit(self, u: Unit) -> Column:
         """Maps [0, 1] to equal bins, with log to the integer part of a log-uniform number in [low, high + 1)."""
@@ -283,9 +268,17 @@ def thaw(value: Any) -> Any:
 
 
 def show(value: Any) -> str:
-    """Returns a value as a person reads it: text without quotes unless it would look like something else."""
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(thaw(value))
+    """Returns a value as a study file has it: text in quotes only where it would look like something else."""
+    if not isinstance(value, str):
+        return json.dumps(thaw(value), ensure_ascii=False)
+    return repr(value) if _looks_different(value) else value
 
 
+def _looks_different(text: str) -> bool:
+    if not text or text != text.strip() or "," in text or text in ("null", "true", "false"):
+        return True
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True

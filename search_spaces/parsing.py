@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -9,10 +10,11 @@ from typing import Any, Final
 import numpy as np
 
 from search_spaces.errors import SpaceError, did_you_mean
-from search_spaces.expressions import Expression
+from search_spaces.expressions import LARGEST_BITS, Expression
 from search_spaces.parameters import Constant, Derived, Integers, Interval, Listed, Parameter, key_of, show
 
 MOST_POINTS: Final = 100_000
+DEEPEST_LIST: Final = 8
 _LARGEST_INT: Final = 2**53
 _OPTIONS: Final[dict[str, tuple[str, ...]]] = {
     "grid": ("when",),
@@ -132,11 +134,13 @@ def _number(value: Any, where: str) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         hint = ""
         if isinstance(value, str):
-            try:
-                hint = f"; it is text, write it without quotes and with a dot ({float(value)!r})"
-            except ValueError:
-                hint = "; it is text"
+            hint = "; it is text"
+            with contextlib.suppress(ValueError):
+                meant = repr(float(value))
+                hint += f", write it without quotes and with a dot ({meant if '.' in meant else meant.replace('e', '.0e')})"
         raise SpaceError(f"{where}: {value!r} is not a number{hint}")
+    if isinstance(value, int) and value.bit_length() > LARGEST_BITS:
+        raise SpaceError(f"{where}: this whole number has {value.bit_length()} bits; the limit is {LARGEST_BITS}")
     if not math.isfinite(value):
         raise SpaceError(f"{where}: {value!r} is not finite; write a finite number")
     return value
@@ -150,7 +154,7 @@ def _whole(value: Any, where: str) -> int:
 
 
 def _is_list(value: Any) -> bool:
-    return isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, (str, bytes))
+    return isinstance(value, (Sequence, np.ndarray)) and not isinstance(value, (str, bytes)) and getattr(value, "ndim", 1) > 0
 
 
 def _values(items: Iterable[Any], where: str) -> tuple[Any, ...]:
@@ -165,7 +169,7 @@ def _values(items: Iterable[Any], where: str) -> tuple[Any, ...]:
     return values
 
 
-def _value(value: Any, where: str) -> Any:
+def _value(value: Any, where: str, depth: int = 0) -> Any:
     """Checks a value of a configuration; lists become tuples, so that nobody can change them."""
     if isinstance(value, np.generic):
         value = value.item()
@@ -174,7 +178,9 @@ def _value(value: Any, where: str) -> Any:
     if isinstance(value, (int, float)):
         return _number(value, where)
     if _is_list(value):
-        return tuple(_value(item, f"{where}[{i}]") for i, item in enumerate(value))
+        if depth == DEEPEST_LIST:  # one that holds itself has no bottom
+            raise SpaceError(f"{where}: lists are nested more than {DEEPEST_LIST} deep")
+        return tuple(_value(item, f"{where}[{i}]", depth + 1) for i, item in enumerate(value))
     if isinstance(value, Mapping):
         raise SpaceError(f"{where}: a mapping cannot be a value; give its parts as parameters of their own, with `when`")
     raise SpaceError(f"{where}: a {type(value).__name__} cannot be a value; use numbers, text, true, false, null or lists of these")

@@ -1,7 +1,8 @@
 """Which configurations come, in what order.
 
 A sampler has no state: its n-th configuration is a function of the space, the seed and n, so a study resumes at any
-number, on any machine, in any order, and a longer run of the same sampler begins with the shorter one.
+number, on any machine, in any order, and a longer run of the same sampler begins with the shorter one (but a whole
+grid comes in order, a part of it shuffled).
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ class Sampler(Protocol):
     """A sequence of configurations with random access."""
 
     @property
-    def size(self) -> int | None:
-        """Number of configurations, None for no end."""
+    def size(self) -> int:
+        """Number of configurations."""
 
     def configs(self, start: int, stop: int) -> list[dict[str, Any]]:
         """Returns configurations [start, stop)."""
@@ -81,7 +82,7 @@ class Shuffled:
     def configs(self, start: int, stop: int) -> list[dict[str, Any]]:
         """Returns the points at places [start, stop) of the order."""
         _check_window(start, stop, self.size)
-        return self.space.points_at(self.order(np.array(range(start, stop), dtype=object)))
+        return self.space.points_at(self.order(np.arange(start, stop, dtype=object)))
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
@@ -14,9 +14,8 @@ from numpy.typing import NDArray
 
 from search_spaces.columns import Column, evaluate, holds, to_rows, truth
 from search_spaces.errors import SpaceError, did_you_mean
-from search_spaces.expressions import ABSENT
 from search_spaces.grid import MOST_STRATA, Grid, Strata, combine
-from search_spaces.parameters import Constant, Derived, Parameter, key_of, show
+from search_spaces.parameters import Constant, Derived, Parameter
 from search_spaces.parsing import parse_parameter
 
 _CHUNK: Final = 4096
@@ -32,9 +31,9 @@ class Row(NamedTuple):
     when: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Space:
-    """Parameters and the conditions under which they exist.
+    """Parameters and the conditions under which they exist; equal to another if the digests are.
 
     Attributes:
         parameters: In topological order (what others depend on comes first), otherwise as the user wrote them.
@@ -42,7 +41,13 @@ class Space:
     """
 
     parameters: tuple[Parameter, ...]
-    path: str = field(default="space", compare=False)
+    path: str = "space"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Space) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
 
     @classmethod
     def parse(cls, mapping: Mapping[str, Any], path: str = "space") -> Space:
@@ -68,11 +73,6 @@ class Space:
     def names(self) -> tuple[str, ...]:
         """The parameters' names, in order."""
         return tuple(p.name for p in self.parameters)
-
-    @property
-    def conditional(self) -> bool:
-        """Whether some parameter does not exist in every configuration."""
-        return any(p.when is not None for p in self.parameters)
 
     @property
     def dimension(self) -> int:
@@ -122,31 +122,12 @@ class Space:
 
     @cached_property
     def digest(self) -> str:
-        """Name of this space with its numbering: 32 hexadecimal digits. 1 and 1.0 are the same."""
+        """Name of this space with its numbering: 32 hexadecimal digits.
+
+        The parameters' order counts, because it numbers the points; expressions count as written; 1 and 1.0 are the same.
+        """
         text = json.dumps([[name, _integral(spec)] for name, spec in self.to_dict().items()], separators=(",", ":"), sort_keys=True)
         return blake2b(text.encode(), digest_size=16, person=b"alphasweep-spc").hexdigest()
-
-    def contains(self, config: Mapping[str, Any]) -> bool:
-        """Returns whether a configuration is one of this space: exactly the parameters that exist, each with an allowed value."""
-        values = {name: value.item() if isinstance(value, np.generic) else value for name, value in config.items()}
-        scope: dict[str, Any] = {}
-        try:
-            for p in self.parameters:
-                exists = p.when is None or p.when.holds(scope) is True
-                expected = p.expression.evaluate(scope) if exists and isinstance(p, Derived) else None
-                if not exists or expected is ABSENT:
-                    if p.name in values:
-                        return False
-                    continue
-                if p.name not in values:
-                    return False
-                value = values[p.name]
-                if key_of(value) != key_of(expected) if isinstance(p, Derived) else not p.accepts(value):
-                    return False
-                scope[p.name] = tuple(value) if isinstance(value, list) else value
-        except SpaceError:
-            return False
-        return len(values) == len(scope)
 
     def point(self, i: int) -> dict[str, Any]:
         """Returns point i of the grid, without visiting the others.
@@ -161,26 +142,28 @@ class Space:
             SpaceError: The space is not a grid.
             IndexError: No such point.
         """
-        return self.points_at(self._window(i, i + 1))[0]
+        return self.points_at(np.array([i], dtype=object))[0]
 
     def points(self, start: int = 0, stop: int | None = None) -> Iterator[dict[str, Any]]:
         """Yields points [start, stop) of the grid."""
-        last = self._grid.size if stop is None else stop
-        self._window(start, start, last)
-        return (p for at in range(start, last, _CHUNK) for p in self.points_at(self._window(at, min(at + _CHUNK, last))))
+        size = self._grid.size
+        stop = size if stop is None else stop
+        if not 0 <= start <= stop <= size:
+            raise IndexError(f"{self.path}: points [{start}, {stop}) asked for, there are {size:,}")
+        chunks = (np.arange(at, min(at + _CHUNK, stop), dtype=object) for at in range(start, stop, _CHUNK))
+        return (point for chunk in chunks for point in self.points_at(chunk))
 
     def points_at(self, indices: NDArray[Any]) -> list[dict[str, Any]]:
-        """Returns the points of the given numbers: int64 (n,), or object (n,) of integers for sizes beyond 2**62."""
-        return to_rows(self._grid.columns(indices), len(indices))
+        """Returns the points of the given numbers: int64 (n,), or object (n,) of integers for sizes beyond 2**62.
 
-    def columns(self, start: int, stop: int) -> dict[str, NDArray[Any] | list[Any]]:
-        """Returns points [start, stop) by column.
-
-        Returns:
-            Per parameter an array of int64, float64 or bool where its values are of one such type, else a list. Where a
-            parameter does not exist its list holds ABSENT.
+        Raises:
+            SpaceError: The space is not a grid.
+            IndexError: A number outside [0, size).
         """
-        return {name: column.to_array() for name, column in self._grid.columns(self._window(start, stop)).items()}
+        size = self._grid.size
+        if len(indices) and not (indices.min() >= 0 and indices.max() < size):
+            raise IndexError(f"{self.path}: points {indices.min()} to {indices.max()} asked for, there are {size:,}")
+        return to_rows(self._grid.columns(indices), len(indices))
 
     def from_unit(self, u: NDArray[np.float64]) -> list[dict[str, Any]]:
         """Maps points of the unit cube to configurations.
@@ -217,12 +200,6 @@ class Space:
             raise SpaceError(self.not_a_grid)
         return Grid(self.parameters, self._strata)
 
-    def _window(self, start: int, stop: int, last: int | None = None) -> NDArray[Any]:
-        size = self._grid.size
-        if not 0 <= start <= stop <= size or (last is not None and not start <= last <= size):
-            raise IndexError(f"{self.path}: points [{start}, {stop if last is None else last}) asked for, there are {size:,}")
-        return np.arange(start, stop) if size < 2**62 else np.array(range(start, stop), dtype=object)
-
     def _check_conditions(self) -> None:
         """Refuses conditions that no combination of their parents meets."""
         by_name = {p.name: p for p in self.parameters}
@@ -234,7 +211,7 @@ class Space:
                 parent = by_name[name]
                 only = f" and exists only when {parent.when.text!r}" if parent.when else ""
                 reasons.append(f"; {self.path}.{name} is {parent.text}{only}")
-            known = [show(v) for name in p.when.names for v in (by_name[name].values or ())[:1000] if isinstance(v, str)]
+            known = [v for name in p.when.names for v in (by_name[name].values or ())[:1000] if isinstance(v, str)]
             hint = next((h for text in _texts(p.when.text) if text not in known and (h := did_you_mean(text, known))), "")
             raise SpaceError(f"{p.when.path}: {p.when.text!r} can never hold, so {p.name} would never exist{''.join(reasons)}.{hint}")
 

@@ -173,7 +173,7 @@ def run(
     Args:
         study: What to run.
         folder: Where studies live; this one gets `folder/study.name`.
-        fresh: Set earlier results of this study aside (the folder is renamed, nothing is deleted) and start over.
+        fresh: Set earlier results of this study aside (moved to `.aside`, nothing is deleted) and start over.
         slots: Packs at once; default one per CPU.
         address: Ray cluster; default a local Ray on loopback.
         on_prepared: Called when data are loaded, before work starts.
@@ -190,7 +190,7 @@ def run(
     search.check()
     home = Path(folder) / study.name
     if fresh and home.exists():
-        home.rename(_aside(home))
+        _set_aside(home)
     home.mkdir(parents=True, exist_ok=True)
     prepared = search.trainable.prepare(study.data, study.settings)
     header = _header(search, prepared)
@@ -198,7 +198,7 @@ def run(
     with _open(home / LEDGER, header) as ledger, _stoppable() as stop:
         ledger.begin_session(collect(Path.cwd()))
         plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(study), search.sampler.size)
-        siblings = [p for p in Path(folder).glob(f"*/{LEDGER}") if p.parent != home]
+        siblings = [] if fresh else [p for p in Path(folder).glob(f"*/{LEDGER}") if p.parent != home]
         backlog = Backlog(search.sampler, search.config, ledger, plan, _reuser(ledger, plan.plan_id, plan.offset, siblings), tally)
         if on_prepared:
             on_prepared(prepared, tally)
@@ -294,7 +294,7 @@ def _open(path: Path, header: Header) -> Ledger:
     detail = "; ".join(_difference(k, old.context.get(k), new.context.get(k)) for k in changed)
     raise LedgerError(
         f"{path.parent}: its results were made under other conditions ({detail}). They cannot stand in one table. "
-        "Use another --dir or name, or --fresh to set the old results aside."
+        f"Give this search a name of its own (--set name={path.parent.name}_2), or set the old results aside with --fresh."
     )
 
 
@@ -305,12 +305,14 @@ def _difference(key: str, old: Any, new: Any) -> str:
     return f"{key} was {old}, is {new}"
 
 
-def _aside(home: Path) -> Path:
-    """Returns a free name beside the folder."""
+def _set_aside(home: Path) -> None:
+    """Moves a study's folder out of the way, where no other study looks for results."""
+    aside = home.parent / ".aside"
+    aside.mkdir(exist_ok=True)
     n = 1
-    while (aside := home.with_name(f"{home.name}.old{n}")).exists():
+    while (place := aside / f"{home.name}.{n}").exists():
         n += 1
-    return aside
+    home.rename(place)
 
 
 def _reuser(ledger: Ledger, plan_id: int, offset: int, siblings: list[Path]) -> Callable[[list[Point]], set[bytes]]:

@@ -1,0 +1,275 @@
+"""Measures the selector beside what one would otherwise use: `python benchmarks/selector.py [--peers] [--quick] [--json FILE]`.
+
+One run, one core. Each engine works in a child process of its own (so that its peak memory is its own), pinned to the same
+core, compiled and warmed up before the clock starts; the figure is the median of several repeats, in CPU seconds of the
+process, because a shared machine's wall clock also counts what others took. Both are kept in the JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+ROOT = Path(__file__).resolve().parents[1]
+OURS = ("ours, grid", "ours, library sample", "ours, 10,000 configurations", "ours, the peers' configurations")
+LOOP, VECTORBT, VECTORBT_METRICS = "pandas and a Python loop", "vectorbt, orders only", "vectorbt, orders and 4 metrics"
+
+
+def clock(work: Callable[[], Any], repeats: int) -> dict[str, float]:
+    """Runs `work` once to warm up, then `repeats` times; returns the medians and the least of CPU and wall seconds."""
+    work()
+    cpu, wall = [], []
+    for _ in range(repeats):
+        c, w = time.process_time(), time.perf_counter()
+        work()
+        cpu.append(time.process_time() - c)
+        wall.append(time.perf_counter() - w)
+    middle = repeats // 2
+    return {"cpu_s": sorted(cpu)[middle], "cpu_min_s": min(cpu), "wall_s": sorted(wall)[middle], "wall_min_s": min(wall), "repeats": repeats}
+
+
+def activity(metrics: Any) -> dict[str, float]:
+    """Says how much trading the configurations do: the cost of a simulation depends on it."""
+    return {
+        "trades": float(metrics["trades"].mean()),
+        "trades_max": float(metrics["trades"].max()),
+        "exposure": float(metrics["exposure"].mean()),
+    }
+
+
+def measure_ours(name: str, quick: bool) -> dict[str, Any]:
+    """Times our kernel through `evaluate`: candidates, simulation and all 23 metrics."""
+    import workload
+    from trainables.selector.options import encode
+    from trainables.selector.simulate import evaluate
+
+    inputs = workload.market()
+    configs = {
+        OURS[0]: lambda: workload.grid(240 if quick else None),
+        OURS[1]: lambda: workload.library_sample(100 if quick else 1000),
+        OURS[2]: lambda: workload.grid(10_000),
+        OURS[3]: lambda: workload.grid(peer_configs(quick)),
+    }[name]()
+    table = encode(configs, "realistic")
+    big = name == OURS[2]
+
+    def run() -> Any:
+        return evaluate(inputs, table, profile="realistic", initial_cash=workload.INITIAL_CASH).metrics
+
+    evaluate(inputs, table[:2], profile="realistic")  # compiles, and aligns the inputs at lag 1
+    times = clock(run, 1 if big and quick else 3 if big or quick else 5)
+    return times | activity(run()) | {"assets": len(workload.SYMBOLS), "bars": workload.BARS, "configs": len(configs)}
+
+
+def measure_loop(quick: bool) -> dict[str, Any]:
+    """Times the pandas loop on a short slice, and checks it against ours."""
+    import numpy as np
+    import pandas as pd
+
+    import peer_pandas
+    import workload
+    from trainables.selector.options import encode
+    from trainables.selector.simulate import evaluate
+
+    inputs = workload.slice_of(workload.market(), 250 if quick else 500)
+    names = list(inputs.panel.symbols)
+    index = pd.DatetimeIndex(inputs.panel.times)
+    wide = [pd.DataFrame(x, index, names) for x in (inputs.panel.open, inputs.panel.high, inputs.panel.low, inputs.panel.close)]
+    frames = peer_pandas.Frames(*wide, *[pd.DataFrame(x, index, names) for x in inputs.orders[:6]], workload.costs(inputs))
+    configs = workload.grid(4)
+    ours = evaluate(inputs, encode(configs, "realistic"), profile="realistic", initial_cash=workload.INITIAL_CASH).metrics
+    results: list[float] = []
+
+    def run() -> None:
+        results[:] = [float(peer_pandas.simulate(frames, c, workload.INITIAL_CASH).iloc[-1]) / workload.INITIAL_CASH - 1.0 for c in configs]
+
+    times = clock(run, 3)
+    off = float(np.abs(np.array(results) - ours["total_return"].to_numpy()).max())
+    agree(LOOP, off)
+    size = {"assets": len(names), "bars": len(index), "configs": len(configs), "largest_difference": off}
+    return times | activity(ours) | size
+
+
+def measure_vectorbt(quick: bool) -> dict[str, Any]:
+    """Times vectorbt on the same rules at several numbers of configurations a call, and checks it against ours."""
+    import warnings
+
+    import numpy as np
+
+    warnings.filterwarnings("ignore")
+    import vectorbt
+
+    import peer_vectorbt
+    import workload
+    from trainables.selector.options import encode
+    from trainables.selector.simulate import evaluate
+
+    inputs = workload.market()
+    panel = inputs.panel
+    market = peer_vectorbt.Market(
+        np.array(inputs.hours),
+        *[np.array(x) for x in (panel.open, panel.high, panel.low, panel.close)],
+        np.array(inputs.orders[:6]),
+        *[column.to_numpy().copy() for _, column in workload.costs(inputs).items()],
+    )
+    configs = workload.grid(peer_configs(quick))
+    ours = evaluate(inputs, encode(configs, "realistic"), profile="realistic", initial_cash=workload.INITIAL_CASH).metrics
+    size = {"assets": len(workload.SYMBOLS), "bars": workload.BARS, "configs": len(configs), "version": vectorbt.__version__}
+    best: dict[str, dict[str, Any]] = {}
+    for chunk in (5,) if quick else (1, 5, 10, 20):
+        parts = [configs[i : i + chunk] for i in range(0, len(configs), chunk)]
+        closes = peer_vectorbt.columns(market, chunk)
+        returns: list[float] = []
+
+        def orders_only(parts: list = parts, closes: Any = closes) -> None:
+            for part in parts:
+                peer_vectorbt.simulate(market, part, workload.INITIAL_CASH, closes)
+
+        def with_metrics(parts: list = parts, closes: Any = closes, returns: list = returns) -> None:
+            returns.clear()
+            for part in parts:
+                portfolio = peer_vectorbt.simulate(market, part, workload.INITIAL_CASH, closes)
+                returns.extend(portfolio.total_return())
+                portfolio.sharpe_ratio(), portfolio.max_drawdown(), portfolio.trades.count()
+
+        for label, work in ((VECTORBT, orders_only), (VECTORBT_METRICS, with_metrics)):
+            times = clock(work, 3)
+            if label not in best or times["cpu_s"] < best[label]["cpu_s"]:
+                best[label] = times | {"configurations_a_call": chunk, "rss_mb": peak_mb()}
+        off = float(np.abs(np.array(returns) - ours["total_return"].to_numpy()).max())
+        agree(VECTORBT, off)
+    return {label: figures | size | activity(ours) | {"largest_difference": off} for label, figures in best.items()}
+
+
+def peer_configs(quick: bool) -> int:
+    """Returns how many points of the grid the compiled peer gets."""
+    return 10 if quick else 60
+
+
+def agree(engine: str, difference: float) -> None:
+    """Stops a comparison of engines that do not do the same work."""
+    if not difference < 1e-9:
+        raise SystemExit(f"{engine}: total return differs from ours by {difference:.1e}; a comparison would mean nothing")
+
+
+def peak_mb() -> float:
+    """Returns the process's peak resident memory in MB (10⁶ bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / 1e6 if sys.platform == "darwin" else peak * 1024 / 1e6
+
+
+def child(name: str, quick: bool, core: int | None) -> None:
+    """Measures one engine and prints JSON."""
+    if core is not None:
+        os.sched_setaffinity(0, {core})
+    sys.path.insert(0, str(ROOT))
+    if name == VECTORBT:
+        found = measure_vectorbt(quick)
+    else:
+        figures = measure_loop(quick) if name == LOOP else measure_ours(name, quick)
+        found = {name: figures | {"rss_mb": peak_mb()}}
+    for figures in found.values():
+        work = figures["assets"] * figures["bars"] * figures["configs"]
+        figures |= {"per_second": work / figures["cpu_s"], "per_second_wall": work / figures["wall_s"]}
+    print(json.dumps(found))
+
+
+def machine(core: int | None) -> dict[str, Any]:
+    """Describes where the figures come from."""
+    import numba
+    import numpy
+    import pandas
+
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        lines = [x for x in Path("/proc/cpuinfo").read_text().splitlines() if x.startswith("model name")]
+        model = lines[0].split(":", 1)[1].strip() if lines else model
+    return {
+        "cpu": model,
+        "cores_visible": os.cpu_count(),
+        "pinned_to_core": core,
+        "load_before": os.getloadavg()[0],
+        "python": platform.python_version(),
+        "numpy": numpy.__version__,
+        "pandas": pandas.__version__,
+        "numba": numba.__version__,
+    }
+
+
+def table(results: dict[str, dict[str, Any]]) -> Any:
+    """Lays the figures out for people."""
+    from rich.table import Table
+
+    out = Table(title="asset·bar·configurations per second, one core")
+    out.add_column("engine")
+    for title in ("assets × bars × configurations", "median CPU s", "M per second", "peak MB", "trades", "rows in a position"):
+        out.add_column(title, justify="right")
+    for name, r in results.items():
+        size = f"{r['assets']} × {r['bars']:,} × {r['configs']:,}"
+        speed = f"{r['per_second'] / 1e6:,.4g}"
+        out.add_row(name, size, f"{r['cpu_s']:.3f}", speed, f"{r['rss_mb']:,.0f}", f"{r['trades']:,.0f}", f"{r['exposure']:.0%}")
+    return out
+
+
+def ratios(results: dict[str, dict[str, Any]]) -> list[str]:
+    """Says how many times faster ours is: on the whole grid, and on the very configurations the peer ran."""
+    lines = []
+    for name in (LOOP, VECTORBT, VECTORBT_METRICS):
+        if name in results:
+            peer = results[name]["per_second"]
+            line = f"{results[OURS[0]]['per_second'] / peer:,.0f} × {name}, on the grid"
+            if OURS[3] in results and name != LOOP:
+                line += f"; {results[OURS[3]]['per_second'] / peer:,.0f} × on the peer's own {results[name]['configs']} configurations"
+            lines.append(line)
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--peers", action="store_true", help="also vectorbt (pip install '.[bench]')")
+    parser.add_argument("--quick", action="store_true", help="smaller lists and fewer repeats: a smoke test, not a measurement")
+    parser.add_argument("--json", metavar="FILE", help="write every figure there")
+    parser.add_argument("--core", type=int, help="core to pin to (default: the last one allowed)")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    core = None
+    if hasattr(os, "sched_setaffinity"):
+        core = max(os.sched_getaffinity(0)) if options.core is None else options.core
+    if options.child:
+        child(options.child, options.quick, core)
+        return
+    from rich.console import Console
+
+    console = Console(width=150)
+    about = machine(core)
+    results: dict[str, dict[str, Any]] = {}
+    for name in (*OURS[:3], LOOP, *((OURS[3], VECTORBT) if options.peers else ())):
+        console.print(f"measuring {name}", style="dim")
+        command = [sys.executable, __file__, "--child", name, *(["--quick"] if options.quick else [])]
+        if core is not None:
+            command += ["--core", str(core)]
+        done = subprocess.run(command, env=os.environ | dict.fromkeys(THREADS, "1"), capture_output=True, text=True)
+        if done.returncode:
+            hint = " (pip install '.[bench]' beside the pins)" if "No module named 'vectorbt'" in done.stderr else ""
+            raise SystemExit(f"{name} failed{hint}:\n{done.stderr.strip()[-2000:]}")
+        results |= json.loads(done.stdout.strip().splitlines()[-1])
+    console.print(table(results))
+    for line in ratios(results):
+        console.print(line)
+    console.print(", ".join(f"{key} {value}" for key, value in about.items()), style="dim")
+    if options.json:
+        Path(options.json).write_text(json.dumps({"machine": about, "quick": options.quick, "results": results}, indent=1), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,71 @@
+"""What every engine of the benchmark gets: one market, one list of configurations."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from trainables.selector.inputs import SelectorInputs
+from trainables.selector.options import profile_defaults
+from trainables.selector.trainable import SelectorTrainable
+
+# Twenty markets that never close: every asset has a bar in every row, so assets × bars × configurations counts real work.
+COINS = "AAVE ADA ALGO APT ATOM AVAX BCH BNB BTC DOGE DOT ETH LINK LTC SOL TRX UNI VET XLM XRP".split()
+SYMBOLS = tuple(f"{coin}USD" for coin in COINS)
+BARS = 8760
+INITIAL_CASH = 10_000.0
+
+# The plain grid: what a strategy sweep varies first. 5 · 5 · 4 · 3 · 4 = 1,200 configurations.
+GRID: dict[str, Sequence[Any]] = {
+    "max_positions": (1, 2, 3, 4, 5),
+    "min_edge": (0.0, 0.0005, 0.001, 0.002, 0.004),
+    "offset": (-0.0005, 0.0, 0.0005, 0.001),
+    "intensity": (0.6, 0.8, 1.0),
+    "max_hold": (0, 4, 8, 24),
+}
+LIBRARY = Path(__file__).parents[1] / "sweeps" / "library" / "selector_wide.yaml"
+
+
+def market(bars: int = BARS) -> SelectorInputs:
+    """Prepares the sample market as a study would: 20 assets, forecasts by `empirical`, fixed-logit actions."""
+    data = {"source": "sample", "symbols": list(SYMBOLS), "bars": bars, "signal": 0.05, "seed": 7}
+    inputs: SelectorInputs = SelectorTrainable().prepare(data, {}).inputs.selector
+    return inputs
+
+
+def slice_of(inputs: SelectorInputs, rows: int) -> SelectorInputs:
+    """Returns the last `rows` rows."""
+    return SelectorInputs(inputs.panel.tail(rows), np.ascontiguousarray(inputs.orders[:, -rows:]))
+
+
+def grid(n: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
+    """Returns the plain grid in its order; with `n`, that many points of it drawn without replacement (more: a finer grid)."""
+    axes = dict(GRID)
+    if n is not None and n > len(list(itertools.product(*axes.values()))):
+        per = math.ceil(n / len(list(itertools.product(*axes.values()))))
+        axes["min_edge"] = np.linspace(0.0, 0.004, 5 * per).tolist()
+    points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+    if n is not None:
+        keep = np.sort(np.random.default_rng(seed).permutation(len(points))[:n])
+        points = [points[i] for i in keep]
+    return [profile_defaults("realistic") | point for point in points]
+
+
+def library_sample(n: int, seed: int = 0) -> list[dict[str, Any]]:
+    """Draws `n` configurations from the ranges of the library's `selector_wide` study, every axis at random."""
+    space: Mapping[str, Sequence[Any]] = yaml.safe_load(LIBRARY.read_text(encoding="utf-8"))["space"]
+    rng = np.random.default_rng(seed)
+    return [profile_defaults("realistic") | {name: values[rng.integers(len(values))] for name, values in space.items()} for _ in range(n)]
+
+
+def costs(inputs: SelectorInputs) -> pd.DataFrame:
+    """Returns maker, taker, half_spread (fractions) and min_notional by symbol."""
+    rows = [(a.maker_fee_bps / 1e4, a.taker_fee_bps / 1e4, a.half_spread_bps / 1e4, a.min_notional) for a in inputs.panel.assets]
+    return pd.DataFrame(rows, index=list(inputs.panel.symbols), columns=["maker", "taker", "half_spread", "min_notional"])
