@@ -22,7 +22,14 @@ from vectorbt.portfolio import nb
 from vectorbt.portfolio.enums import Direction
 
 _LONG = int(Direction.LongOnly)
-HANDLED = {"allow_short": False, "fill": "binary", "max_volume_fraction": 0.0, "leverage": 1.0, "work_steal": False, "edge_mode": "high_low"}
+HANDLED = {
+    "allow_short": False,
+    "fill": "binary",
+    "max_volume_fraction": 0.0,
+    "leverage": 1.0,
+    "work_steal": False,
+    "edge_mode": "high_low",
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +120,12 @@ def _decide(c, hours, open_, high, low, close, signal, which, params, maker, tak
             best, pick = -np.inf, -1
             for a in range(n_assets):
                 s = table[3, a]
-                if s >= min_edge and s >= best and (s < last_score or (s == last_score and a < last_a)) and c.last_position[base + a] == 0.0:
+                if (
+                    s >= min_edge
+                    and s >= best
+                    and (s < last_score or (s == last_score and a < last_a))
+                    and c.last_position[base + a] == 0.0
+                ):
                     best, pick = s, a
             if pick < 0:
                 break
@@ -152,7 +164,9 @@ def columns(market: Market, n_configs: int) -> pd.DataFrame:
     return pd.DataFrame(np.tile(market.close, n_configs), index=index, columns=names)
 
 
-def simulate(market: Market, configs: Sequence[Mapping[str, Any]], initial_cash: float, closes: pd.DataFrame | None = None) -> vbt.Portfolio:
+def simulate(
+    market: Market, configs: Sequence[Mapping[str, Any]], initial_cash: float, closes: pd.DataFrame | None = None
+) -> vbt.Portfolio:
     """Runs all configurations in one call of vectorbt's engine.
 
     Args:

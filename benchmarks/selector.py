@@ -35,7 +35,13 @@ def clock(work: Callable[[], Any], repeats: int) -> dict[str, float]:
         cpu.append(time.process_time() - c)
         wall.append(time.perf_counter() - w)
     middle = repeats // 2
-    return {"cpu_s": sorted(cpu)[middle], "cpu_min_s": min(cpu), "wall_s": sorted(wall)[middle], "wall_min_s": min(wall), "repeats": repeats}
+    return {
+        "cpu_s": sorted(cpu)[middle],
+        "cpu_min_s": min(cpu),
+        "wall_s": sorted(wall)[middle],
+        "wall_min_s": min(wall),
+        "repeats": repeats,
+    }
 
 
 def activity(metrics: Any) -> dict[str, float]:
@@ -49,7 +55,7 @@ def activity(metrics: Any) -> dict[str, float]:
 
 def measure_ours(name: str, quick: bool) -> dict[str, Any]:
     """Times our kernel through `evaluate`: candidates, simulation and all 23 metrics."""
-    import workload
+    from benchmarks import workload
     from trainables.selector.options import encode
     from trainables.selector.simulate import evaluate
 
@@ -76,32 +82,43 @@ def measure_loop(quick: bool) -> dict[str, Any]:
     import numpy as np
     import pandas as pd
 
-    import peer_pandas
-    import workload
+    from benchmarks import peer_pandas, workload
     from trainables.selector.options import encode
     from trainables.selector.simulate import evaluate
 
     inputs = workload.slice_of(workload.market(), 250 if quick else 500)
     names = list(inputs.panel.symbols)
     index = pd.DatetimeIndex(inputs.panel.times)
-    wide = [pd.DataFrame(x, index, names) for x in (inputs.panel.open, inputs.panel.high, inputs.panel.low, inputs.panel.close)]
-    frames = peer_pandas.Frames(*wide, *[pd.DataFrame(x, index, names) for x in inputs.orders[:6]], workload.costs(inputs))
+    bars = inputs.panel
+    buy, sell, buy_amount, sell_amount, forecast_high, forecast_low = (pd.DataFrame(x, index, names) for x in inputs.orders[:6])
+    frames = peer_pandas.Frames(
+        open=pd.DataFrame(bars.open, index, names),
+        high=pd.DataFrame(bars.high, index, names),
+        low=pd.DataFrame(bars.low, index, names),
+        close=pd.DataFrame(bars.close, index, names),
+        buy_price=buy,
+        sell_price=sell,
+        buy_amount=buy_amount,
+        sell_amount=sell_amount,
+        forecast_high=forecast_high,
+        forecast_low=forecast_low,
+        costs=workload.costs(inputs),
+    )
     configs = workload.grid(4)
     ours = evaluate(inputs, encode(configs, "realistic"), profile="realistic", initial_cash=workload.INITIAL_CASH).metrics
     results: list[float] = []
 
     def run() -> None:
-        results[:] = [float(peer_pandas.simulate(frames, c, workload.INITIAL_CASH).iloc[-1]) / workload.INITIAL_CASH - 1.0 for c in configs]
+        results[:] = [peer_pandas.simulate(frames, c, workload.INITIAL_CASH).iloc[-1] / workload.INITIAL_CASH - 1.0 for c in configs]
 
     times = clock(run, 3)
-    off = float(np.abs(np.array(results) - ours["total_return"].to_numpy()).max())
-    agree(LOOP, off)
+    off = agree(LOOP, np.array(results), ours["total_return"].to_numpy())
     size = {"assets": len(names), "bars": len(index), "configs": len(configs), "largest_difference": off}
     return times | activity(ours) | size
 
 
-def measure_vectorbt(quick: bool) -> dict[str, Any]:
-    """Times vectorbt on the same rules at several numbers of configurations a call, and checks it against ours."""
+def measure_vectorbt(label: str, quick: bool) -> dict[str, Any]:
+    """Times vectorbt on the same rules at several numbers of configurations a call, keeps its best, and checks it against ours."""
     import warnings
 
     import numpy as np
@@ -109,46 +126,50 @@ def measure_vectorbt(quick: bool) -> dict[str, Any]:
     warnings.filterwarnings("ignore")
     import vectorbt
 
-    import peer_vectorbt
-    import workload
+    from benchmarks import peer_vectorbt, workload
     from trainables.selector.options import encode
     from trainables.selector.simulate import evaluate
 
     inputs = workload.market()
     panel = inputs.panel
+    costs = workload.costs(inputs)
     market = peer_vectorbt.Market(
-        np.array(inputs.hours),
-        *[np.array(x) for x in (panel.open, panel.high, panel.low, panel.close)],
-        np.array(inputs.orders[:6]),
-        *[column.to_numpy().copy() for _, column in workload.costs(inputs).items()],
+        hours=np.array(inputs.hours),
+        open=np.array(panel.open),
+        high=np.array(panel.high),
+        low=np.array(panel.low),
+        close=np.array(panel.close),
+        orders=np.array(inputs.orders[:6]),
+        maker=np.array(costs["maker"]),
+        taker=np.array(costs["taker"]),
+        half_spread=np.array(costs["half_spread"]),
+        min_notional=np.array(costs["min_notional"]),
     )
     configs = workload.grid(peer_configs(quick))
     ours = evaluate(inputs, encode(configs, "realistic"), profile="realistic", initial_cash=workload.INITIAL_CASH).metrics
     size = {"assets": len(workload.SYMBOLS), "bars": workload.BARS, "configs": len(configs), "version": vectorbt.__version__}
-    best: dict[str, dict[str, Any]] = {}
+    best: dict[str, Any] = {}
     for chunk in (5,) if quick else (1, 5, 10, 20):
         parts = [configs[i : i + chunk] for i in range(0, len(configs), chunk)]
         closes = peer_vectorbt.columns(market, chunk)
         returns: list[float] = []
 
-        def orders_only(parts: list = parts, closes: Any = closes) -> None:
-            for part in parts:
-                peer_vectorbt.simulate(market, part, workload.INITIAL_CASH, closes)
-
-        def with_metrics(parts: list = parts, closes: Any = closes, returns: list = returns) -> None:
+        def run(parts: list = parts, closes: Any = closes, returns: list = returns) -> None:
             returns.clear()
             for part in parts:
                 portfolio = peer_vectorbt.simulate(market, part, workload.INITIAL_CASH, closes)
-                returns.extend(portfolio.total_return())
-                portfolio.sharpe_ratio(), portfolio.max_drawdown(), portfolio.trades.count()
+                if label == VECTORBT_METRICS:
+                    returns.extend(portfolio.total_return())
+                    portfolio.sharpe_ratio(), portfolio.max_drawdown(), portfolio.trades.count()
 
-        for label, work in ((VECTORBT, orders_only), (VECTORBT_METRICS, with_metrics)):
-            times = clock(work, 3)
-            if label not in best or times["cpu_s"] < best[label]["cpu_s"]:
-                best[label] = times | {"configurations_a_call": chunk, "rss_mb": peak_mb()}
-        off = float(np.abs(np.array(returns) - ours["total_return"].to_numpy()).max())
-        agree(VECTORBT, off)
-    return {label: figures | size | activity(ours) | {"largest_difference": off} for label, figures in best.items()}
+        times = clock(run, 3)
+        if not best or times["cpu_s"] < best["cpu_s"]:
+            best = times | {"configurations_a_call": chunk, "rss_mb": peak_mb()}
+        if label == VECTORBT:
+            run_one = peer_vectorbt.simulate(market, configs[:chunk], workload.INITIAL_CASH, closes)
+            returns.extend(run_one.total_return())
+        best["largest_difference"] = agree(label, np.array(returns), ours["total_return"].to_numpy()[: len(returns)])
+    return best | size | activity(ours)
 
 
 def peer_configs(quick: bool) -> int:
@@ -156,10 +177,12 @@ def peer_configs(quick: bool) -> int:
     return 10 if quick else 60
 
 
-def agree(engine: str, difference: float) -> None:
-    """Stops a comparison of engines that do not do the same work."""
+def agree(engine: str, theirs: Any, ours: Any) -> float:
+    """Compares total returns by the final equity they mean (most of a lost account's return is −1), and stops where they differ."""
+    difference = float(abs((1.0 + theirs) / (1.0 + ours) - 1.0).max())
     if not difference < 1e-9:
-        raise SystemExit(f"{engine}: total return differs from ours by {difference:.1e}; a comparison would mean nothing")
+        raise SystemExit(f"{engine}: final equity differs from ours by {difference:.1e}; timing it would compare different work")
+    return difference
 
 
 def peak_mb() -> float:
@@ -173,15 +196,14 @@ def child(name: str, quick: bool, core: int | None) -> None:
     if core is not None:
         os.sched_setaffinity(0, {core})
     sys.path.insert(0, str(ROOT))
-    if name == VECTORBT:
-        found = measure_vectorbt(quick)
+    if name in (VECTORBT, VECTORBT_METRICS):
+        figures = measure_vectorbt(name, quick)
     else:
         figures = measure_loop(quick) if name == LOOP else measure_ours(name, quick)
-        found = {name: figures | {"rss_mb": peak_mb()}}
-    for figures in found.values():
-        work = figures["assets"] * figures["bars"] * figures["configs"]
-        figures |= {"per_second": work / figures["cpu_s"], "per_second_wall": work / figures["wall_s"]}
-    print(json.dumps(found))
+    work = figures["assets"] * figures["bars"] * figures["configs"]
+    print(
+        json.dumps({"rss_mb": peak_mb()} | figures | {"per_second": work / figures["cpu_s"], "per_second_wall": work / figures["wall_s"]})
+    )
 
 
 def machine(core: int | None) -> dict[str, Any]:
@@ -253,7 +275,7 @@ def main() -> None:
     console = Console(width=150)
     about = machine(core)
     results: dict[str, dict[str, Any]] = {}
-    for name in (*OURS[:3], LOOP, *((OURS[3], VECTORBT) if options.peers else ())):
+    for name in (*OURS[:3], LOOP, *((OURS[3], VECTORBT, VECTORBT_METRICS) if options.peers else ())):
         console.print(f"measuring {name}", style="dim")
         command = [sys.executable, __file__, "--child", name, *(["--quick"] if options.quick else [])]
         if core is not None:
@@ -262,13 +284,15 @@ def main() -> None:
         if done.returncode:
             hint = " (pip install '.[bench]' beside the pins)" if "No module named 'vectorbt'" in done.stderr else ""
             raise SystemExit(f"{name} failed{hint}:\n{done.stderr.strip()[-2000:]}")
-        results |= json.loads(done.stdout.strip().splitlines()[-1])
+        results[name] = json.loads(done.stdout.strip().splitlines()[-1])
     console.print(table(results))
     for line in ratios(results):
         console.print(line)
     console.print(", ".join(f"{key} {value}" for key, value in about.items()), style="dim")
     if options.json:
-        Path(options.json).write_text(json.dumps({"machine": about, "quick": options.quick, "results": results}, indent=1), encoding="utf-8")
+        Path(options.json).write_text(
+            json.dumps({"machine": about, "quick": options.quick, "results": results}, indent=1), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

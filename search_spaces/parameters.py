@@ -245,21 +245,21 @@ def _scaled(u: Unit, low: float, high: float, log: bool) -> list[float]:
 
 def significant(x: Unit) -> Unit:
     """Rounds to 12 significant digits, to the double nearest to that decimal."""
-    with np.errstate(divide="ignore"):
+    with np.errstate(divide="ignore", over="ignore"):  # on the side that `where` drops
         exponent = np.where(x == 0, 0, np.floor(np.log10(np.abs(x)))).astype(np.int64)
-    shift = DIGITS - 1 - np.clip(exponent, -290, 300)
-    # Division by an exact power of ten is correctly rounded; multiplication by an inexact 1e-7 would not be.
-    power = _POWERS[np.abs(shift)]
-    up = shift >= 0
-    scaled = np.rint(np.where(up, x * power, x / power))
-    return np.asarray(np.where(up, scaled / power, scaled * power))
+        shift = DIGITS - 1 - np.clip(exponent, -290, 300)
+        # Division by an exact power of ten is correctly rounded; multiplication by an inexact 1e-7 would not be.
+        power = _POWERS[np.abs(shift)]
+        up = shift >= 0
+        scaled = np.rint(np.where(up, x * power, x / power))
+        return np.asarray(np.where(up, scaled / power, scaled * power))
 
 
 def key_of(value: Any) -> Any:
     """Returns a key equal for values that are the same configuration: 1 and 1.0 are, 1 and True are not."""
     if isinstance(value, (list, tuple)):
         return tuple(key_of(v) for v in value)
-    return (isinstance(value, bool), value if value.__hash__ else repr(value))
+    return (isinstance(value, bool), value)
 
 
 def thaw(value: Any) -> Any:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import difflib
 import importlib
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import pandas as pd
 
 from results.metrics import Metric
@@ -21,6 +22,12 @@ from results.metrics import Metric
 
 class TrainableError(ValueError):
     """A configuration or setting a trainable cannot accept; the message says which key and what is allowed."""
+
+
+def nearest(word: object, known: Iterable[str]) -> str:
+    """Returns "did you mean 'x'?" with the nearest of the known spellings, or "" if none is near."""
+    near = difflib.get_close_matches(str(word), list(known), 1)
+    return f"did you mean {near[0]!r}?" if near else ""
 
 
 @dataclass(frozen=True)
@@ -58,16 +65,20 @@ class Parameter:
             TrainableError: Not of the kind, or outside the allowed values.
         """
         if self.kind == "bool":
-            if isinstance(value, bool):
-                return value
+            if isinstance(value, (bool, np.bool_)):
+                return bool(value)
         elif self.kind == "choice":
-            if value in self.choices:
+            if isinstance(value, str) and value in self.choices:
                 return str(value)
-        elif not isinstance(value, (bool, str)) and value is not None:
-            number = float(value)
-            if self.low <= number <= self.high and (self.kind == "float" or number == int(number)):
+        elif isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
+            try:
+                number = float(value)
+            except OverflowError:
+                number = math.nan
+            if math.isfinite(number) and self.low <= number <= self.high and (self.kind == "float" or number == int(number)):
                 return number if self.kind == "float" else int(number)
-        raise TrainableError(f"{where}: {value!r} is not allowed; {self.allowed()}")
+        hint = f" ({nearest(value, self.choices)})" if isinstance(value, str) and nearest(value, self.choices) else ""
+        raise TrainableError(f"{where}: {value!r} is not allowed; {self.allowed()}{hint}")
 
     def allowed(self) -> str:
         """Says what values are allowed, in words."""
@@ -80,6 +91,8 @@ class Parameter:
             return f"give {number}"
         if math.isinf(self.high):
             return f"give {number} of at least {self.low:g}"
+        if math.isinf(self.low):
+            return f"give {number} of at most {self.high:g}"
         return f"give {number} from {self.low:g} to {self.high:g}"
 
 
@@ -143,6 +156,9 @@ class Trainable(Protocol):
         ...
 
 
+_PARTS = (*Trainable.__annotations__, "prepare", "evaluate_pack")
+
+
 @dataclass(frozen=True)
 class Registry:
     """The trainables shipped here, by name; anything else is `package.module:Class`."""
@@ -159,18 +175,21 @@ class Registry:
         """
         target = self.entries.get(name, name)
         if ":" not in target:
-            near = difflib.get_close_matches(name, self.entries, 1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
+            hint = nearest(name, self.entries)
             raise TrainableError(
-                f"trainable: {name!r} is unknown{hint} Known: {', '.join(sorted(self.entries))}; your own as package.module:Class"
+                f"trainable: {name!r} is unknown{'; ' + hint if hint else '.'} "
+                f"Known: {', '.join(sorted(self.entries))}; your own as package.module:Class"
             )
         module, _, attribute = target.partition(":")
+        if not module or module.startswith(".") or not attribute:
+            raise TrainableError(f"trainable: {target!r} is incomplete; give package.module:Class")
         try:
             made = getattr(importlib.import_module(module), attribute)()
-        except (ImportError, AttributeError) as error:
-            raise TrainableError(f"trainable: cannot load {target!r}: {error}") from error
-        if not isinstance(made, Trainable):
-            raise TrainableError(f"trainable: {target!r} lacks part of trainables.contract.Trainable")
+        except Exception as error:  # somebody else's module may fail in any way
+            raise TrainableError(f"trainable: cannot load {target!r}: {type(error).__name__}: {error}") from error
+        missing = [part for part in _PARTS if not hasattr(made, part)]
+        if missing:
+            raise TrainableError(f"trainable: {target!r} lacks {', '.join(missing)} of trainables.contract.Trainable")
         return made
 
 
@@ -188,7 +207,6 @@ def check_config(trainable: Trainable, config: Mapping[str, Any], where: str = "
     known = {p.name: p for p in trainable.parameters}
     for key in config:
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1)
-            hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(known))
+            hint = nearest(key, known) or "known: " + ", ".join(sorted(known))
             raise TrainableError(f"{where}.{key}: {trainable.name} has no such parameter; {hint}")
     return {name: known[name].check(value, f"{where}.{name}") for name, value in config.items()}

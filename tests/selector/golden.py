@@ -1,10 +1,11 @@
 """Golden tables of docs/fills.md: the fenced blocks marked `yaml golden`, parsed into simulator inputs.
 
-A block's keys: rule, title, profile, why (the result derived by hand), config (what differs from `BASE_CONFIG`), assets
-(optional: {symbol: {maker_bps, taker_bps, half_spread_bps, class, can_long, can_short, min_notional}}), initial_cash, bar_hours,
-hours (time index to hours, default 0, 1, 2, …), rows ([time index, symbol, o, h, l, c, v, buy, sell, buy amount, sell amount,
-predicted high, low, close], null = absent), session_last and untradable ([[time index, symbol], …], for both profiles)
-and expect: {equity: [...], fills: [[time index, symbol, side, price, quantity, reason], …]}.
+A block's keys: rule, title, profile (default: `legacy` for rules L and K, else `realistic`), why (the result derived by hand),
+config (what differs from `BASE_CONFIG`), assets (optional: {symbol: {maker_bps, taker_bps, half_spread_bps, class, can_long,
+can_short, min_notional}}), initial_cash, bar_hours, hours (time index to hours, default 0, 1, 2, …), rows ([time index, symbol,
+o, h, l, c, v, buy, sell, buy amount, sell amount, predicted high, low, close], null or left out at the end = absent),
+session_last and untradable ([[time index, symbol], …], for both profiles) and expect: {equity: [...], fills: [[time index,
+symbol, side, price, quantity, reason], …]}.
 """
 
 from __future__ import annotations
@@ -84,8 +85,8 @@ class Case:
 def parse_case(body: str) -> Case:
     """Read one block; an unknown key or configuration key is an error."""
     block = yaml.safe_load(body)
-    overrides, profile, rows = block.pop("config", {}), block.pop("profile"), block.pop("rows")
-    expect = block.pop("expect")
+    overrides, rows, expect = block.pop("config", {}), block.pop("rows"), block.pop("expect")
+    profile = block.pop("profile", "legacy" if block["rule"][0] in "LK" else "realistic")
     if unknown := set(overrides) - set(BASE_CONFIG):
         raise ValueError(f"golden block {block['title']!r}: unknown config keys {sorted(unknown)}")
     lag = {"lag": 0} if profile == "legacy" else {}
@@ -123,7 +124,8 @@ def case_inputs(case: Case) -> RefInputs:
     shape = range(len(case.hours)), range(len(symbols))
     grids = {name: [[math.nan for _ in shape[1]] for _ in shape[0]] for name in COLUMNS}
     tradable, last = ([[False for _ in shape[1]] for _ in shape[0]] for _ in range(2))
-    for t, symbol, *values in case.rows:
+    for t, symbol, *given in case.rows:
+        values = given + [None] * (len(COLUMNS) - len(given))
         a = symbols.index(symbol)
         tradable[t][a] = values[COLUMNS.index("close")] is not None
         for name, value in zip(COLUMNS, values, strict=True):

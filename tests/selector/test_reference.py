@@ -5,7 +5,7 @@ import math
 import pytest
 
 from tests.selector.golden import BASE_CONFIG
-from tests.selector.reference import RefAsset, RefInputs, run_reference
+from tests.selector.reference import RefAsset, RefInputs, metrics_from, run_reference
 
 # high, low, close, predicted high, low, close, buy, sell, buy amount, sell amount (SPEC O.1)
 AAA = [
@@ -74,3 +74,14 @@ def test_the_reference_reproduces_the_published_legacy_vectors(name: str) -> Non
     assert result.equity == pytest.approx(equity, abs=1e-4)
     assert result.rows == list(range(6 - len(equity), 6))
     assert len(result.fills) == fills
+
+
+@pytest.mark.parametrize(("profile", "repeats", "sortino"), [("legacy", 1, 33.09), ("realistic", 15, 20.93)])
+def test_the_reference_metrics_give_the_golden_sortino(profile: str, repeats: int, sortino: float) -> None:
+    # SPEC O.3; repeated under `realistic`, which gives no ratio below thirty losing bars.
+    equity = [10_000.0]
+    for move in [0.01, -0.02, 0.03, -0.01] * repeats:
+        equity.append(equity[-1] * (1 + move))
+    curve = equity if profile == "legacy" else equity[1:]  # `realistic` starts from the initial cash
+    metrics = metrics_from(curve, 10_000.0, [float(t) for t in range(len(curve))], 1.0, profile)
+    assert metrics["sortino"] == pytest.approx(sortino, abs=0.005)

@@ -1,6 +1,6 @@
 """Forecast tables: who predicts, and the one schema every forecaster fills (SPEC D)."""
 
-from trainables.forecast.empirical import empirical
+from trainables.forecast.empirical import MINIMUM, empirical
 from trainables.forecast.table import FIELDS, QUANTILES, Forecasts
 
-__all__ = ["FIELDS", "QUANTILES", "Forecasts", "empirical"]
+__all__ = ["FIELDS", "MINIMUM", "QUANTILES", "Forecasts", "empirical"]

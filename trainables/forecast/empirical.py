@@ -10,8 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 from numba import njit
 
+from trainables.contract import TrainableError
 from trainables.forecast.table import FIELDS, QUANTILES, Forecasts
 from trainables.market import Panel
+
+MINIMUM = 24  # past values
 
 
 @njit(cache=True)
@@ -49,7 +52,7 @@ def _rolling_quantiles(x, window, minimum, levels, out):
             out[q, i] = ordered[low] + (place - low) * (ordered[high] - ordered[low])
 
 
-def empirical(panel: Panel, horizons: Sequence[int] = (1,), window: int = 168, minimum: int = 24) -> Forecasts:
+def empirical(panel: Panel, horizons: Sequence[int] = (1,), window: int = 168, minimum: int = MINIMUM) -> Forecasts:
     """Forecasts each field's quantiles from rolling quantiles of past h-bar log returns and ranges.
 
     For field x and horizon h the sample at t is ln(x_i / c_{i−h}) over the symbol's last `window` bars i ≤ t; its quantiles
@@ -63,7 +66,14 @@ def empirical(panel: Panel, horizons: Sequence[int] = (1,), window: int = 168, m
 
     Returns:
         Forecasts with values (H, 4, 3, T, A).
+
+    Raises:
+        TrainableError: No horizon, one below 1 or twice, or a window shorter than `minimum`.
     """
+    if not horizons or min(horizons) < 1 or len(set(horizons)) != len(horizons):
+        raise TrainableError(f"horizons: {list(horizons)}; give distinct whole numbers of bars, at least 1")
+    if not 1 <= minimum <= window:
+        raise TrainableError(f"window: {window} bars never hold the {minimum} past values a forecast needs; give at least {minimum}")
     shape = (len(horizons), len(FIELDS), len(QUANTILES), *panel.close.shape)
     values = np.full(shape, np.nan)
     levels = np.array(QUANTILES)
@@ -80,4 +90,5 @@ def empirical(panel: Panel, horizons: Sequence[int] = (1,), window: int = 168, m
                 ratio[horizon:] = np.log(field[rows[horizon:], a] / close[:-horizon])
                 _rolling_quantiles(ratio, window, minimum, levels, out)
                 values[i, f, :, rows, a] = (close * np.exp(out)).T
-    return Forecasts(panel.times, panel.symbols, tuple(int(h) for h in horizons), values, panel.bar_seconds, f"empirical(window={window})")
+    source = f"empirical(window={window})" if minimum == MINIMUM else f"empirical(window={window}, minimum={minimum})"
+    return Forecasts(panel.times, panel.symbols, tuple(int(h) for h in horizons), values, panel.bar_seconds, source)

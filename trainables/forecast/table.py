@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from trainables.contract import TrainableError
+
 FIELDS = ("open", "high", "low", "close")
 QUANTILES = (0.1, 0.5, 0.9)
 
@@ -35,11 +37,23 @@ class Forecasts:
     source: str
 
     def p50(self, field: str, horizon: int = 1) -> np.ndarray:
-        """Median forecast of a field, float64 (T, A)."""
+        """Median forecast of a field, float64 (T, A).
+
+        Raises:
+            TrainableError: A field or horizon the table does not hold.
+        """
+        if field not in FIELDS or horizon not in self.horizons:
+            raise TrainableError(
+                f"forecast: no {field!r} at horizon {horizon}; {self.source} has {', '.join(FIELDS)} at {', '.join(map(str, self.horizons))}"
+            )
         return self.values[self.horizons.index(horizon), FIELDS.index(field), QUANTILES.index(0.5)]
 
     def table(self) -> pd.DataFrame:
-        """Tidy rows in the schema of SPEC D: one per (issued_at, symbol, horizon) that has a forecast."""
+        """Tidy rows in the schema of SPEC D: one per (issued_at, symbol, horizon) that has a forecast.
+
+        `timestamp` and `target_timestamp` are bar lengths after `issued_at`: where the symbol's next bars come later (a closed
+        market, a gap), so does the bar that is meant.
+        """
         frames = []
         for i, horizon in enumerate(self.horizons):
             t, a = np.nonzero(np.isfinite(self.values[i]).all(axis=(0, 1)))

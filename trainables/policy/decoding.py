@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
+from trainables.contract import TrainableError
 from trainables.forecast.table import Forecasts
 from trainables.market import Panel
 
@@ -54,20 +55,32 @@ def decode(panel: Panel, forecasts: Forecasts, logits: tuple[float, float, float
 
     Args:
         panel: Bars (T, A).
-        forecasts: Must hold horizon 1.
+        forecasts: Must hold horizon 1, on the panel's rows and symbols.
         logits: Four numbers for every row (the fixed baseline), or float64 (4, T, A).
+
+    Returns:
+        Actions on the panel's axes; where the close, a forecast or a logit is missing, all four are NaN.
+
+    Raises:
+        TrainableError: Logits or forecasts of another shape than the panel's.
     """
     shape = panel.close.shape
-    b, s, buy_logit, sell_logit = (_sigmoid(np.broadcast_to(np.asarray(x, dtype=float), shape)) for x in logits)
+    given = np.asarray(logits, dtype=float)
+    if given.shape not in ((4,), (4, *shape)):
+        raise TrainableError(f"logits: shape {given.shape}; give four numbers, or (4, rows, symbols) = {(4, *shape)}")
+    if forecasts.symbols != panel.symbols or not np.array_equal(forecasts.times, panel.times):
+        raise TrainableError("decode: the forecasts are not on the panel's rows and symbols; forecast and decode the same panel")
+    b, s, buy_amount, sell_amount = (np.broadcast_to(_sigmoid(x), shape) for x in given)
     ref = panel.close
     low = np.minimum(forecasts.p50("low"), ref)
     high = np.maximum(forecasts.p50("high"), ref)
     buy = low + b * (ref - low)
     sell = np.maximum(ref + s * (high - ref), buy + np.maximum(ref * _MIN_GAP, 1e-8))
-    known = np.isfinite(buy) & np.isfinite(sell)
-    pick = lambda x: np.where(known, x, np.nan)  # noqa: E731
-    return Actions(panel.times, panel.symbols, pick(buy), pick(sell), pick(buy_logit), pick(sell_logit))
+    orders = np.stack([buy, sell, buy_amount, sell_amount])
+    orders[:, ~np.isfinite(orders).all(axis=0)] = np.nan
+    return Actions(panel.times, panel.symbols, *orders)
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
-    return 1.0 / (1.0 + np.exp(-x))
+    with np.errstate(over="ignore"):  # exp(−x) = ∞ gives the right 0
+        return 1.0 / (1.0 + np.exp(-x))

@@ -146,10 +146,31 @@ def build(
     return n
 
 
-@njit(cache=True)
-def next_nonempty(start, out):
-    """out[t] = first row ≥ t with a candidate, T if none; int64 (T+1,)."""
-    n_rows = start.shape[0] - 1
-    out[n_rows] = n_rows
+@njit(cache=True, error_model="numpy")
+def shortcuts(cells, start, score, offset, nonempty, top, reach):
+    """Fills what lets a kernel pass over rows in which nothing can happen.
+
+    Args:
+        cells, start, score: The group's, see `build`.
+        offset: The group's parameter.
+        nonempty: int64 (T+1,) out: first row ≥ t with a candidate, T if none.
+        top: float64 (T,) out: best score in a row, -inf if none.
+        reach: float64 (A, T) out: how far the high goes beyond a long's exit limit, as a fraction of it; inf on a session's last
+            bar, -inf where nothing can trade.
+    """
+    n_assets, n_rows = cells.shape[:2]
+    nonempty[n_rows] = n_rows
     for t in range(n_rows - 1, -1, -1):
-        out[t] = t if start[t + 1] > start[t] else out[t + 1]
+        some = start[t + 1] > start[t]
+        nonempty[t] = t if some else nonempty[t + 1]
+        top[t] = score[start[t]] if some else -np.inf
+    for a in range(n_assets):
+        for t in range(n_rows):
+            flags = int(cells[a, t, FLAGS])
+            limit = order_limits(cells, t, a, offset)[1]
+            if flags & TRADABLE == 0:
+                reach[a, t] = -np.inf
+            elif flags & LAST:
+                reach[a, t] = np.inf
+            else:
+                reach[a, t] = cells[a, t, HIGH] / limit - 1.0 if limit > 0.0 else -np.inf

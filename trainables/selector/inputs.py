@@ -86,6 +86,11 @@ class SelectorInputs:
         return _carried(self.panel.close)
 
     @cached_property
+    def marks(self) -> np.ndarray:
+        """`held_mark` by symbol, float64 (A, T): a position is followed through time."""
+        return read_only(self.held_mark.T)
+
+    @cached_property
     def settle(self) -> np.ndarray:
         """First row that starts when row t's bars have ended, int64 (T,)."""
         return read_only(np.searchsorted(self.hours, self.hours + self.bar_hours - _EPS).astype(np.int64))

@@ -84,7 +84,6 @@ def run(
     cand_score,
     cand_limit,
     cand_amount,
-    nonempty,
     cash0,
     acc_all,
     equity_all,
@@ -93,7 +92,6 @@ def run(
     """Simulates the configurations `params[order]`, which share one candidate list; see `realistic.run` for the arguments.
 
     `any_present` (T,): the row exists. Equity of rows that do not exist is NaN.
-    `nonempty` is not used: legacy marks every row.
     """
     n_rows = cells.shape[1]
     symbol = np.empty(MAX_SLOTS, np.int64)

@@ -1,7 +1,8 @@
 """The `realistic` kernel: docs/fills.md rules R1–R11 for many configurations over one panel.
 
 While no position is held and no candidate is good enough, equity cannot move, so the kernel jumps to the next row that has
-one; while positions are held and nothing can happen to them, `hold` only marks them. Both give what walking every row gives.
+one; in a *quiet* row, where no order of a held position can fill and no candidate can enter, it only marks. Both give what
+applying every rule to every row gives.
 """
 
 from __future__ import annotations
@@ -11,11 +12,9 @@ from numba import njit
 
 from trainables.selector import tally
 from trainables.selector.candidates import (
-    BUY,
     CLOSE,
     FLAGS,
     HALF_SPREAD,
-    HELD_MARK,
     HIGH,
     KNOWN_MARK,
     LAST,
@@ -23,7 +22,6 @@ from trainables.selector.candidates import (
     MAKER,
     MIN_NOTIONAL,
     OPEN,
-    SELL,
     TAKER,
     TRADABLE,
     VOLUME,
@@ -72,91 +70,6 @@ def sell_fill(limit, o, h, l, buffer, penetration, touch):
     return 0.0, limit
 
 
-@njit(cache=True, error_model="numpy", inline="always")
-def hold(
-    cells,
-    hours,
-    start,
-    cand_score,
-    min_edge,
-    s,
-    used,
-    full,
-    symbol,
-    quantity,
-    entry_hour,
-    max_hold,
-    offset,
-    buffer,
-    eod,
-    cash,
-    acc,
-    equity_all,
-    which,
-):
-    """Walks rows in which long positions are only marked; returns the first row that needs every rule.
-
-    Most rows of most back-tests: no slot free for a candidate, no limit reached, nothing forced. Sums stay in registers.
-    """
-    n_rows = cells.shape[1]
-    prev, peak, deepest, prev_r = acc[tally.PREV_EQUITY], acc[tally.PEAK], acc[tally.DRAWDOWN], acc[tally.PREV_R]
-    sum_r = sum_r2 = sum_pos = sum_neg = sum_neg2 = n_neg = sum_dr2 = 0.0
-    first = s
-    keep = equity_all.shape[0] > 0
-    deadline = np.inf
-    if max_hold > 0.0:
-        for j in range(used):
-            # A little early is safe: the full rules decide.
-            deadline = min(deadline, entry_hour[j] + max_hold - 1e-6)
-    while s < n_rows and hours[s] < deadline and (full or start[s + 1] == start[s] or cand_score[start[s]] < min_edge):
-        equity = cash
-        still = True
-        for j in range(used):
-            a = symbol[j]
-            flags = int(cells[a, s, FLAGS])
-            if flags & TRADABLE:
-                limit = max(cells[a, s, SELL] * (1.0 + offset), cells[a, s, BUY] * (1.0 - offset))
-                if cells[a, s, HIGH] >= limit * (1.0 + buffer) or (eod and flags & LAST):
-                    still = False
-                    break
-            equity += quantity[j] * cells[a, s, HELD_MARK]
-        if not still or not equity > 0.0:
-            break
-        r = equity / prev - 1.0
-        r2 = r * r
-        sum_r += r
-        sum_r2 += r2
-        if r < 0.0:
-            sum_neg += r
-            sum_neg2 += r2
-            n_neg += 1.0
-        else:
-            sum_pos += r
-        peak = max(peak, equity)
-        deepest = min(deepest, equity / peak - 1.0)
-        dr = r - prev_r
-        sum_dr2 += dr * dr
-        prev_r = r
-        prev = equity
-        if keep:
-            equity_all[which, s] = equity
-        s += 1
-    rows = s - first
-    if rows > 0:
-        acc[tally.SUM_R] += sum_r
-        acc[tally.SUM_R2] += sum_r2
-        acc[tally.SUM_POS] += sum_pos
-        acc[tally.SUM_NEG] += sum_neg
-        acc[tally.SUM_NEG2] += sum_neg2
-        acc[tally.N_NEG] += n_neg
-        acc[tally.SUM_DR2] += sum_dr2
-        acc[tally.PREV_EQUITY], acc[tally.PEAK], acc[tally.DRAWDOWN], acc[tally.PREV_R] = prev, peak, deepest, prev_r
-        acc[tally.ROWS] += rows
-        acc[tally.N_R] += rows
-        acc[tally.EXPOSED] += rows
-    return s
-
-
 @njit(cache=True, error_model="numpy")
 def run(
     params,
@@ -166,6 +79,7 @@ def run(
     overlap,
     cells,
     costs,
+    marks,
     start,
     cand_symbol,
     cand_short,
@@ -173,6 +87,8 @@ def run(
     cand_limit,
     cand_amount,
     nonempty,
+    top,
+    reach,
     cash0,
     acc_all,
     equity_all,
@@ -188,7 +104,9 @@ def run(
         overlap: True if any settle[t] > t + 1.
         cells: float64 (A, T, CELL), see `candidates`.
         costs: float64 (A, 6), see `candidates`.
-        start, cand_*: the group's candidates, `candidates.build`. nonempty: int64 (T+1,).
+        marks: float64 (A, T) last closes, the row's own included.
+        start, cand_*: the group's candidates, `candidates.build`.
+        nonempty, top, reach: the group's short cuts, `candidates.shortcuts`.
         cash0: Initial cash.
         acc_all: float64 (n, tally.WIDTH) out.
         equity_all: float64 (n, T) out, or (0, 0) to keep none.
@@ -211,7 +129,7 @@ def run(
     for which in range(order.shape[0]):
         p = params[order[which]]
         acc = acc_all[order[which]]
-        tally.begin(acc, cash0)
+        acc[:] = 0.0
         taken_at[:] = -1
         n_fills = 0
         min_edge, slots, max_hold, buffer = p[P_MIN_EDGE], int(p[P_SLOTS]), p[P_HOLD], p[P_BUFFER]
@@ -220,59 +138,202 @@ def run(
         cash = cash0
         used = 0
         shorts = 0
+        # Every row adds to these; they live in registers, not in `acc`.
+        prev, peak, floor, drawdown, rows, exposed_rows = cash0, cash0, cash0, 0.0, 0, 0
+        first_r = prev_r = sum_r = sum_r2 = sum_dr2 = sum_pos = sum_neg = sum_neg2 = n_neg = 0.0
+        quiet_rules = leverage <= 1.0 and p[P_STEAL] == 0.0 and not overlap
+        early = buffer - 1e-9  # sooner than the exact test of R3, which then decides
+        deadline = np.inf
         s = 0
         while s < n_rows:
             if used == 0 and cash >= 0.0:
                 t = nonempty[s]
-                while t < n_rows and cand_score[start[t]] < min_edge:
+                while t < n_rows and top[t] < min_edge:
                     t = nonempty[t + 1]
                 if t > s:
-                    tally.skip(acc, t - s)
+                    sum_dr2 += prev_r * prev_r
+                    prev_r = 0.0
+                    rows += t - s
                     if keep:
                         equity_all[order[which], s:t] = cash
                     s = t
                     if s >= n_rows:
                         break
-            elif used > 0 and shorts == 0 and cash >= 0.0 and leverage <= 1.0 and p[P_STEAL] == 0.0 and not overlap:
-                s = hold(
-                    cells,
-                    hours,
-                    start,
-                    cand_score,
-                    min_edge,
-                    s,
-                    used,
-                    used == slots,
-                    symbol,
-                    quantity,
-                    entry_hour,
-                    max_hold,
-                    offset,
-                    buffer,
-                    eod,
-                    cash,
-                    acc,
-                    equity_all,
-                    order[which],
-                )
-                if s >= n_rows:
-                    break
-            # R1 financing
-            if s > 0 and (cash < 0.0 or shorts > 0):
-                dh = hours[s] - hours[s - 1]
-                due = max(0.0, -cash) * p[P_MARGIN] / HOURS_PER_YEAR * dh
+            quiet = quiet_rules and used > 0 and shorts == 0 and cash >= 0.0 and hours[s] < deadline
+            quiet = quiet and (used == slots or top[s] < min_edge)
+            equity = cash
+            if quiet:
                 for j in range(used):
-                    if quantity[j] < 0.0:
-                        due += -quantity[j] * cells[symbol[j], s, KNOWN_MARK] * p[P_BORROW] / HOURS_PER_YEAR * dh
-                cash -= due
-                acc[tally.FINANCING] += due
-            if overlap:  # R11: outcomes that became known free their slots
+                    a = symbol[j]
+                    quiet = quiet and reach[a, s] < early
+                    equity += quantity[j] * marks[a, s]
+            exposed = quiet
+            if not quiet:
+                # R1 financing
+                if s > 0 and (cash < 0.0 or shorts > 0):
+                    dh = hours[s] - hours[s - 1]
+                    due = max(0.0, -cash) * p[P_MARGIN] / HOURS_PER_YEAR * dh
+                    for j in range(used):
+                        if quantity[j] < 0.0:
+                            due += -quantity[j] * cells[symbol[j], s, KNOWN_MARK] * p[P_BORROW] / HOURS_PER_YEAR * dh
+                    cash -= due
+                    acc[tally.FINANCING] += due
+                if overlap:  # R11: outcomes that became known free their slots
+                    j = 0
+                    while j < used:
+                        if free_row[j] <= s:
+                            locked[j] = 0.0
+                            if quantity[j] == 0.0:
+                                used -= 1
+                                symbol[j], quantity[j], entry_price[j], entry_hour[j] = (
+                                    symbol[used],
+                                    quantity[used],
+                                    entry_price[used],
+                                    entry_hour[used],
+                                )
+                                cash_flow[j], free_row[j], locked[j] = cash_flow[used], free_row[used], locked[used]
+                                continue
+                        j += 1
+                # R2 account at the moment of decision
+                free = slots - used
+                liquidation = False
+                power = 0.0
+                has_candidates = start[s + 1] > start[s]
+                if leverage > 1.0 or shorts > 0 or cash < 0.0 or (free > 0 and has_candidates):
+                    net = cash
+                    gross = 0.0
+                    lock = 0.0
+                    for j in range(used):
+                        if quantity[j] != 0.0:
+                            value = quantity[j] * cells[symbol[j], s, KNOWN_MARK]
+                            net += value
+                            gross += abs(value)
+                        lock += locked[j]
+                    liquidation = gross > 0.0 and net < p[P_MAINTENANCE] * gross
+                    power = max(0.0, leverage * net - gross - lock) * (1.0 - p[P_CASH_BUFFER])
+                for j in range(used):
+                    taken_at[symbol[j]] = s
+                # R8 work stealing
+                steal = -1
+                if p[P_STEAL] != 0.0 and free == 0 and not liquidation and has_candidates:
+                    profit = 0.0
+                    for j in range(used):
+                        a = symbol[j]
+                        if quantity[j] > 0.0 and int(cells[a, s, FLAGS]) & TRADABLE:
+                            u = cells[a, s, KNOWN_MARK] / entry_price[j] - 1.0
+                            if u >= p[P_STEAL_PROFIT] and (steal < 0 or u < profit or (u == profit and a < symbol[steal])):
+                                steal = j
+                                profit = u
+                    if steal >= 0:
+                        best = -np.inf
+                        for k in range(start[s], start[s + 1]):
+                            barred = eod and int(cells[cand_symbol[k], s, FLAGS]) & LAST  # it could not be entered now (R6)
+                            if not cand_short[k] and taken_at[cand_symbol[k]] != s and not barred:
+                                best = cand_score[k]
+                                break
+                        if not (best >= min_edge and best >= p[P_STEAL_EDGE] and best >= profit + p[P_STEAL_MARGIN]):
+                            steal = -1
+                # R4–R6 exits, only from positions held at the decision
                 j = 0
-                while j < used:
-                    if free_row[j] <= s:
-                        locked[j] = 0.0
-                        if quantity[j] == 0.0:
+                at_decision = used
+                while j < at_decision:
+                    a = symbol[j]
+                    q = quantity[j]
+                    flags = int(cells[a, s, FLAGS])
+                    if q == 0.0 or flags & TRADABLE == 0:
+                        j += 1
+                        continue
+                    reason = -1
+                    if liquidation:
+                        reason = tally.LIQUIDATION
+                    elif max_hold > 0.0 and hours[s] - entry_hour[j] >= max_hold:
+                        reason = tally.MAX_HOLD
+                    elif j == steal:
+                        reason = tally.STEAL
+                    if reason < 0 and not (eod and flags & LAST):
+                        # Most rows end here: nothing forces the position out and its limit is not reached.
+                        buy, sell = order_limits(cells, s, a, offset)
+                        if q > 0.0:
+                            if not cells[a, s, HIGH] >= sell * (1.0 + buffer):
+                                j += 1
+                                continue
+                        elif not cells[a, s, LOW] <= buy * (1.0 - buffer):
+                            j += 1
+                            continue
+                    room = np.inf
+                    if volume_cap > 0.0:
+                        room = volume_cap * cells[a, s, VOLUME]
+                        if not room > 0.0:
+                            room = 0.0
+                    impact = (costs[a, HALF_SPREAD] + p[P_SLIP]) * cost
+                    rest = abs(q)
+                    filled_notional = 0.0
+                    for phase in range(2):
+                        part = 0.0
+                        price = 0.0
+                        fee = 0.0
+                        why = reason
+                        if phase == 0 and reason >= 0:
+                            part = rest
+                            price = cells[a, s, OPEN] * (1.0 - impact) if q > 0.0 else cells[a, s, OPEN] * (1.0 + impact)
+                            fee = costs[a, TAKER] * cost
+                        elif phase == 0:
+                            beta, gamma = order_amounts(cells, s, a, p[P_INTENSITY], p[P_DIP], False)
+                            buy, sell = order_limits(cells, s, a, offset)
+                            fraction = 0.0
+                            if q > 0.0:
+                                if gamma > 0.0:
+                                    fraction, price = sell_fill(
+                                        sell, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
+                                    )
+                            elif beta > 0.0:
+                                fraction, price = buy_fill(
+                                    buy, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
+                                )
+                            part = rest * fraction
+                            if fraction > 0.0 and (rest - part) * price < costs[a, MIN_NOTIONAL]:
+                                part = rest
+                            fee = costs[a, MAKER] * cost
+                            why = tally.LIMIT
+                        elif reason < 0 and eod and flags & LAST:
+                            part = rest
+                            price = cells[a, s, CLOSE] * (1.0 - impact) if q > 0.0 else cells[a, s, CLOSE] * (1.0 + impact)
+                            fee = costs[a, TAKER] * cost
+                            why = tally.EOD
+                        part = min(part, room)
+                        if part > 0.0:
+                            room -= part
+                            rest -= part
+                            flow = part * price * (1.0 - fee) if q > 0.0 else -part * price * (1.0 + fee)
+                            cash += flow
+                            cash_flow[j] += flow
+                            filled_notional += part * price
+                            acc[tally.FEES] += part * price * fee
+                            acc[tally.TURNOVER] += part * price
+                            if why != tally.LIMIT:
+                                acc[tally.FORCED] += 1.0
+                            n_fills = tally.record(log, n_fills, s, a, -1.0 if q > 0.0 else 1.0, price, part, fee * part * price, why)
+                    if filled_notional == 0.0:
+                        j += 1
+                        continue
+                    if overlap:
+                        locked[j] = filled_notional
+                        free_row[j] = settle[s]
+                    quantity[j] = rest if q > 0.0 else -rest
+                    if rest == 0.0:
+                        quantity[j] = 0.0
+                        if q < 0.0:
+                            shorts -= 1
+                        acc[tally.TRADES] += 1.0
+                        acc[tally.HOLD_HOURS] += hours[s] - entry_hour[j]
+                        if cash_flow[j] > 0.0:
+                            acc[tally.WINS] += 1.0
+                            acc[tally.GROSS_PROFIT] += cash_flow[j]
+                        else:
+                            acc[tally.GROSS_LOSS] -= cash_flow[j]
+                        if not (overlap and settle[s] > s + 1):
                             used -= 1
+                            at_decision -= 1
                             symbol[j], quantity[j], entry_price[j], entry_hour[j] = (
                                 symbol[used],
                                 quantity[used],
@@ -280,235 +341,113 @@ def run(
                                 entry_hour[used],
                             )
                             cash_flow[j], free_row[j], locked[j] = cash_flow[used], free_row[used], locked[used]
+                            if steal == used:
+                                steal = j
+                            elif steal == j:
+                                steal = -1
                             continue
                     j += 1
-            # R2 account at the moment of decision
-            free = slots - used
-            liquidation = False
-            power = 0.0
-            has_candidates = start[s + 1] > start[s]
-            if leverage > 1.0 or shorts > 0 or cash < 0.0 or (free > 0 and has_candidates):
-                net = cash
-                gross = 0.0
-                lock = 0.0
+                # R7 entries, with the money and the slots of the decision
+                if free > 0 and has_candidates and not liquidation:
+                    budget = power / free
+                    places = free
+                    for k in range(start[s], start[s + 1]):
+                        if places == 0 or cand_score[k] < min_edge:
+                            break
+                        a = cand_symbol[k]
+                        if taken_at[a] == s or (eod and int(cells[a, s, FLAGS]) & LAST):
+                            continue
+                        taken_at[a] = s
+                        places -= 1
+                        limit = cand_limit[k]
+                        fee = costs[a, MAKER] * cost
+                        notional = cand_amount[k] * budget
+                        wanted = notional / (limit * (1.0 + fee))
+                        if notional < costs[a, MIN_NOTIONAL] or not wanted > 0.0:
+                            continue
+                        acc[tally.ORDERS] += 1.0
+                        if cand_short[k]:
+                            fraction, price = sell_fill(
+                                limit, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
+                            )
+                        else:
+                            fraction, price = buy_fill(
+                                limit, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
+                            )
+                        part = wanted * fraction
+                        if volume_cap > 0.0:
+                            room = volume_cap * cells[a, s, VOLUME]
+                            part = min(part, room) if room > 0.0 else 0.0
+                        if part > 0.0 or (overlap and settle[s] > s + 1):
+                            flow = part * price * (1.0 - fee) if cand_short[k] else -part * price * (1.0 + fee)
+                            symbol[used] = a
+                            quantity[used] = -part if cand_short[k] else part
+                            entry_price[used] = price
+                            entry_hour[used] = hours[s]
+                            cash_flow[used] = flow
+                            locked[used] = notional * (1.0 - part / wanted) if overlap else 0.0
+                            free_row[used] = settle[s]
+                            used += 1
+                            cash += flow
+                        if part > 0.0:
+                            acc[tally.ENTRIES] += 1.0
+                            acc[tally.FEES] += part * price * fee
+                            acc[tally.TURNOVER] += part * price
+                            if cand_short[k]:
+                                shorts += 1
+                            n_fills = tally.record(
+                                log, n_fills, s, a, -1.0 if cand_short[k] else 1.0, price, part, fee * part * price, tally.ENTRY
+                            )
+                if -1e-9 < cash < 0.0:
+                    cash = 0.0  # the rounding of a fully spent account is not a loan
+                equity = cash
+                exposed = False
+                deadline = np.inf
                 for j in range(used):
                     if quantity[j] != 0.0:
-                        value = quantity[j] * cells[symbol[j], s, KNOWN_MARK]
-                        net += value
-                        gross += abs(value)
-                    lock += locked[j]
-                liquidation = gross > 0.0 and net < p[P_MAINTENANCE] * gross
-                power = max(0.0, leverage * net - gross - lock) * (1.0 - p[P_CASH_BUFFER])
-            for j in range(used):
-                taken_at[symbol[j]] = s
-            # R8 work stealing
-            steal = -1
-            if p[P_STEAL] != 0.0 and free == 0 and not liquidation and has_candidates:
-                profit = 0.0
-                for j in range(used):
-                    a = symbol[j]
-                    if quantity[j] > 0.0 and int(cells[a, s, FLAGS]) & TRADABLE:
-                        u = cells[a, s, KNOWN_MARK] / entry_price[j] - 1.0
-                        if u >= p[P_STEAL_PROFIT] and (steal < 0 or u < profit or (u == profit and a < symbol[steal])):
-                            steal = j
-                            profit = u
-                if steal >= 0:
-                    best = -np.inf
-                    for k in range(start[s], start[s + 1]):
-                        barred = eod and int(cells[cand_symbol[k], s, FLAGS]) & LAST  # it could not be entered now (R6)
-                        if not cand_short[k] and taken_at[cand_symbol[k]] != s and not barred:
-                            best = cand_score[k]
-                            break
-                    if not (best >= min_edge and best >= p[P_STEAL_EDGE] and best >= profit + p[P_STEAL_MARGIN]):
-                        steal = -1
-            # R4–R6 exits, only from positions held at the decision
-            j = 0
-            at_decision = used
-            while j < at_decision:
-                a = symbol[j]
-                q = quantity[j]
-                flags = int(cells[a, s, FLAGS])
-                if q == 0.0 or flags & TRADABLE == 0:
-                    j += 1
-                    continue
-                reason = -1
-                if liquidation:
-                    reason = tally.LIQUIDATION
-                elif max_hold > 0.0 and hours[s] - entry_hour[j] >= max_hold:
-                    reason = tally.MAX_HOLD
-                elif j == steal:
-                    reason = tally.STEAL
-                if reason < 0 and not (eod and flags & LAST):
-                    # Most rows end here: nothing forces the position out and its limit is not reached.
-                    buy, sell = order_limits(cells, s, a, offset)
-                    if q > 0.0:
-                        if not cells[a, s, HIGH] >= sell * (1.0 + buffer):
-                            j += 1
-                            continue
-                    elif not cells[a, s, LOW] <= buy * (1.0 - buffer):
-                        j += 1
-                        continue
-                room = np.inf
-                if volume_cap > 0.0:
-                    room = volume_cap * cells[a, s, VOLUME]
-                    if not room > 0.0:
-                        room = 0.0
-                impact = (costs[a, HALF_SPREAD] + p[P_SLIP]) * cost
-                rest = abs(q)
-                filled_notional = 0.0
-                for phase in range(2):
-                    part = 0.0
-                    price = 0.0
-                    fee = 0.0
-                    why = reason
-                    if phase == 0 and reason >= 0:
-                        part = rest
-                        price = cells[a, s, OPEN] * (1.0 - impact) if q > 0.0 else cells[a, s, OPEN] * (1.0 + impact)
-                        fee = costs[a, TAKER] * cost
-                    elif phase == 0:
-                        beta, gamma = order_amounts(cells, s, a, p[P_INTENSITY], p[P_DIP], False)
-                        buy, sell = order_limits(cells, s, a, offset)
-                        fraction = 0.0
-                        if q > 0.0:
-                            if gamma > 0.0:
-                                fraction, price = sell_fill(
-                                    sell, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
-                                )
-                        elif beta > 0.0:
-                            fraction, price = buy_fill(
-                                buy, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
-                            )
-                        part = rest * fraction
-                        if fraction > 0.0 and (rest - part) * price < costs[a, MIN_NOTIONAL]:
-                            part = rest
-                        fee = costs[a, MAKER] * cost
-                        why = tally.LIMIT
-                    elif reason < 0 and eod and flags & LAST:
-                        part = rest
-                        price = cells[a, s, CLOSE] * (1.0 - impact) if q > 0.0 else cells[a, s, CLOSE] * (1.0 + impact)
-                        fee = costs[a, TAKER] * cost
-                        why = tally.EOD
-                    part = min(part, room)
-                    if part > 0.0:
-                        room -= part
-                        rest -= part
-                        flow = part * price * (1.0 - fee) if q > 0.0 else -part * price * (1.0 + fee)
-                        cash += flow
-                        cash_flow[j] += flow
-                        filled_notional += part * price
-                        acc[tally.FEES] += part * price * fee
-                        acc[tally.TURNOVER] += part * price
-                        if why != tally.LIMIT:
-                            acc[tally.FORCED] += 1.0
-                        n_fills = tally.record(log, n_fills, s, a, -1.0 if q > 0.0 else 1.0, price, part, fee * part * price, why)
-                if filled_notional == 0.0:
-                    j += 1
-                    continue
-                if overlap:
-                    locked[j] = filled_notional
-                    free_row[j] = settle[s]
-                quantity[j] = rest if q > 0.0 else -rest
-                if rest == 0.0:
-                    quantity[j] = 0.0
-                    if q < 0.0:
-                        shorts -= 1
-                    acc[tally.TRADES] += 1.0
-                    acc[tally.HOLD_HOURS] += hours[s] - entry_hour[j]
-                    if cash_flow[j] > 0.0:
-                        acc[tally.WINS] += 1.0
-                        acc[tally.GROSS_PROFIT] += cash_flow[j]
-                    else:
-                        acc[tally.GROSS_LOSS] -= cash_flow[j]
-                    if not (overlap and settle[s] > s + 1):
-                        used -= 1
-                        at_decision -= 1
-                        symbol[j], quantity[j], entry_price[j], entry_hour[j] = (
-                            symbol[used],
-                            quantity[used],
-                            entry_price[used],
-                            entry_hour[used],
-                        )
-                        cash_flow[j], free_row[j], locked[j] = cash_flow[used], free_row[used], locked[used]
-                        if steal == used:
-                            steal = j
-                        elif steal == j:
-                            steal = -1
-                        continue
-                j += 1
-            # R7 entries, with the money and the slots of the decision
-            if free > 0 and has_candidates and not liquidation:
-                budget = power / free
-                places = free
-                for k in range(start[s], start[s + 1]):
-                    if places == 0 or cand_score[k] < min_edge:
-                        break
-                    a = cand_symbol[k]
-                    if taken_at[a] == s or (eod and int(cells[a, s, FLAGS]) & LAST):
-                        continue
-                    taken_at[a] = s
-                    places -= 1
-                    limit = cand_limit[k]
-                    fee = costs[a, MAKER] * cost
-                    notional = cand_amount[k] * budget
-                    wanted = notional / (limit * (1.0 + fee))
-                    if wanted * limit < costs[a, MIN_NOTIONAL] or not wanted > 0.0:
-                        continue
-                    acc[tally.ORDERS] += 1.0
-                    if cand_short[k]:
-                        fraction, price = sell_fill(
-                            limit, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
-                        )
-                    else:
-                        fraction, price = buy_fill(
-                            limit, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
-                        )
-                    part = wanted * fraction
-                    if volume_cap > 0.0:
-                        room = volume_cap * cells[a, s, VOLUME]
-                        part = min(part, room) if room > 0.0 else 0.0
-                    if part > 0.0 or (overlap and settle[s] > s + 1):
-                        flow = part * price * (1.0 - fee) if cand_short[k] else -part * price * (1.0 + fee)
-                        symbol[used] = a
-                        quantity[used] = -part if cand_short[k] else part
-                        entry_price[used] = price
-                        entry_hour[used] = hours[s]
-                        cash_flow[used] = flow
-                        locked[used] = notional * (1.0 - part / wanted) if overlap else 0.0
-                        free_row[used] = settle[s]
-                        used += 1
-                        cash += flow
-                    if part > 0.0:
-                        acc[tally.ENTRIES] += 1.0
-                        acc[tally.FEES] += part * price * fee
-                        acc[tally.TURNOVER] += part * price
-                        if cand_short[k]:
-                            shorts += 1
-                        n_fills = tally.record(
-                            log, n_fills, s, a, -1.0 if cand_short[k] else 1.0, price, part, fee * part * price, tally.ENTRY
-                        )
-            if -1e-9 < cash < 0.0:
-                cash = 0.0  # the rounding of a fully spent account is not a loan
+                        equity += quantity[j] * marks[symbol[j], s]
+                        exposed = True
+                        if max_hold > 0.0:
+                            deadline = min(deadline, entry_hour[j] + max_hold - 1e-6)  # R4 decides exactly
             # R10 marking
-            equity = cash
-            exposed = False
-            for j in range(used):
-                if quantity[j] != 0.0:
-                    equity += quantity[j] * cells[symbol[j], s, HELD_MARK]
-                    exposed = True
-            if exposed:
-                acc[tally.EXPOSED] += 1.0
             ruined = equity <= 0.0
             if ruined:
                 equity = 0.0
-            tally.mark(acc, equity)
+            r = equity / prev - 1.0
+            if rows == 0:
+                first_r = prev_r = r
+            rows += 1
+            exposed_rows += exposed
+            loss = min(r, 0.0)
+            sum_r += r
+            sum_r2 += r * r
+            sum_pos += r - loss
+            sum_neg += loss
+            sum_neg2 += loss * loss
+            n_neg += r < 0.0
+            sum_dr2 += (r - prev_r) * (r - prev_r)
+            prev_r = r
+            prev = equity
+            if equity > peak:
+                peak = equity
+                floor = peak * (1.0 + drawdown)
+            elif equity < floor:
+                drawdown = equity / peak - 1.0
+                floor = equity
             if keep:
                 equity_all[order[which], s] = equity
             s += 1
             if ruined:
-                tally.skip(acc, n_rows - s)
+                if s < n_rows:
+                    sum_dr2 += prev_r * prev_r
+                    prev_r = 0.0
+                    rows += n_rows - s
                 if keep:
                     equity_all[order[which], s:] = 0.0
-                cash = 0.0
                 break
-        acc[tally.FINAL] = acc[tally.PREV_EQUITY]
+        acc[tally.FINAL], acc[tally.FIRST], acc[tally.PREV_EQUITY], acc[tally.PEAK] = prev, cash0, prev, peak
+        acc[tally.DRAWDOWN], acc[tally.ROWS], acc[tally.N_R], acc[tally.EXPOSED] = drawdown, rows, rows, exposed_rows
+        acc[tally.FIRST_R], acc[tally.PREV_R], acc[tally.SUM_DR2], acc[tally.N_NEG] = first_r, prev_r, sum_dr2, n_neg
+        acc[tally.SUM_R], acc[tally.SUM_R2] = sum_r, sum_r2
+        acc[tally.SUM_POS], acc[tally.SUM_NEG], acc[tally.SUM_NEG2] = sum_pos, sum_neg, sum_neg2
     return n_fills

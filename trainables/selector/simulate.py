@@ -141,7 +141,7 @@ def evaluate(
         np.empty(capacity),
         np.empty(capacity),
     )
-    nonempty = np.empty(n_rows + 1, np.int64)
+    shortcuts = (np.empty(n_rows + 1, np.int64), np.empty(n_rows), np.empty((n_assets, n_rows)))
     alignments, where = np.unique(table[:, _ALIGN], axis=0, return_inverse=True)
     for i, (lag, market_hours) in enumerate(alignments):
         aligned = inputs.aligned(int(lag), bool(market_hours), profile == "legacy")
@@ -150,8 +150,8 @@ def evaluate(
         by_signal = np.argsort(signal, kind="stable")
         for group in np.split(members[by_signal], np.flatnonzero(np.diff(signal[by_signal])) + 1):
             _build(inputs, aligned, table[group], profile, buffers)
-            candidates.next_nonempty(buffers[0], nonempty)
-            run = _runner(inputs, aligned, table, profile, buffers, nonempty, initial_cash, sums, curves)
+            candidates.shortcuts(aligned.cells, buffers[0], buffers[3], table[group[0], COLUMN["offset"]], *shortcuts)
+            run = _runner(inputs, aligned, table, profile, buffers, shortcuts, initial_cash, sums, curves)
             if not fills:
                 run(group, np.empty((0, 7)))
                 continue
@@ -199,16 +199,31 @@ def _runner(
     table: np.ndarray,
     profile: str,
     buffers: tuple,
-    nonempty: np.ndarray,
+    shortcuts: tuple,
     cash: float,
     sums: np.ndarray,
     curves: np.ndarray,
 ) -> Callable[[np.ndarray, np.ndarray], int]:
     """Binds the profile's kernel to everything but (group, log)."""
-    shared = (aligned.cells, inputs.costs, *buffers, nonempty, cash, sums, curves)
+    out = (cash, sums, curves)
     if profile == "legacy":
-        return lambda group, log: legacy.run(table, group, inputs.hours, aligned.any_present, *shared, log)
-    return lambda group, log: realistic.run(table, group, inputs.hours, inputs.settle, inputs.overlap, *shared, log)
+        return lambda group, log: legacy.run(
+            table, group, inputs.hours, aligned.any_present, aligned.cells, inputs.costs, *buffers, *out, log
+        )
+    return lambda group, log: realistic.run(
+        table,
+        group,
+        inputs.hours,
+        inputs.settle,
+        inputs.overlap,
+        aligned.cells,
+        inputs.costs,
+        inputs.marks,
+        *buffers,
+        *shortcuts,
+        *out,
+        log,
+    )
 
 
 def _fill_frame(inputs: SelectorInputs, config: int, log: np.ndarray) -> pd.DataFrame:

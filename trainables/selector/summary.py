@@ -56,8 +56,8 @@ def metric_table(sums: np.ndarray, inputs: SelectorInputs, profile: str, initial
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = s[tally.SUM_R] / n
         volatility = np.sqrt(np.maximum(s[tally.SUM_R2] - n * mean**2, 0.0) / (n - 1))
-        volatility = np.where(s[tally.SUM_R2] == 0.0, 0.0, volatility)
-        growth = np.clip(np.log(np.maximum(s[tally.FINAL] / base, 1e-300)), -50, 50)
+        volatility = np.where((s[tally.SUM_R2] == 0.0) & (n > 1), 0.0, volatility)
+        growth = np.log(np.maximum(s[tally.FINAL] / base, 1e-300))
         annualised = np.expm1(np.clip(growth * per_year / n, -50, 50))
         if not legacy:
             annualised = np.where(n * inputs.bar_hours / 24.0 >= MIN_DAYS, annualised, np.nan)
@@ -66,12 +66,12 @@ def metric_table(sums: np.ndarray, inputs: SelectorInputs, profile: str, initial
         if legacy:
             sortino = _legacy_sortino(s, mean, per_year)
         drawdown = s[tally.DRAWDOWN]
-        steps = np.maximum(s[tally.N_R] - 1, 1)
+        steps = np.where(s[tally.N_R] > 1, s[tally.N_R] - 1, np.nan)
         trades, wins = s[tally.TRADES], s[tally.WINS]
         columns = {
             "total_return": s[tally.FINAL] / base - 1.0,
             "sortino": sortino,
-            "sharpe": np.where(volatility > 0, mean / volatility * np.sqrt(per_year), 0.0),
+            "sharpe": np.where(volatility == 0.0, 0.0, mean / volatility * np.sqrt(per_year)),
             "max_drawdown": drawdown,
             "calmar": np.where(drawdown < 0, annualised / -drawdown, np.nan),
             "annualised_return": annualised,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,22 +9,25 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trainables.contract import Context, Parameter, Prepared, TrainableError
-from trainables.forecast import empirical
+from trainables.contract import Context, Parameter, Prepared, TrainableError, nearest
+from trainables.forecast import MINIMUM, empirical
 from trainables.market import load_market
 from trainables.policy import decode
 from trainables.selector.inputs import SelectorInputs
-from trainables.selector.options import FILL_RULES_VERSION, PARAMETERS, encode, profile_defaults
+from trainables.selector.options import FILL_RULES_VERSION, PARAMETERS, PROFILES, encode, profile_defaults
 from trainables.selector.simulate import evaluate
 from trainables.selector.summary import METRICS
 
 _SETTINGS = {
-    "profile": "realistic",
-    "initial_cash": 10_000.0,
-    "forecast_window": 168,
-    "logits": [0.0, 0.0, 2.0, 2.0],
-    "eval_bars": None,
+    p.name: p
+    for p in (
+        Parameter("profile", "realistic", "choice", choices=tuple(PROFILES)),
+        Parameter("initial_cash", 10_000.0, "float", 0.01, 1e15),
+        Parameter("forecast_window", 168, "int", MINIMUM, 1_000_000),
+        Parameter("eval_bars", 0, "int", 1, 1_000_000_000),
+    )
 }
+_LOGITS = (0.0, 0.0, 2.0, 2.0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,17 +59,12 @@ class SelectorTrainable:
             TrainableError: Unknown or unusable settings.
             MarketError: Bad data.
         """
-        for key in settings:
-            if key not in _SETTINGS:
-                near = difflib.get_close_matches(key, _SETTINGS, 1)
-                hint = f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(sorted(_SETTINGS))
-                raise TrainableError(f"settings.{key}: the selector has no such setting; {hint}")
-        chosen = {**_SETTINGS, **settings}
+        chosen = _settings(settings)
         defaults = profile_defaults(chosen["profile"])
         panel, problems = load_market(data)
         panel = panel.select(sorted(panel.symbols))
-        forecasts = empirical(panel, window=int(chosen["forecast_window"]))
-        actions = decode(panel, forecasts, tuple(chosen["logits"]))
+        forecasts = empirical(panel, window=chosen["forecast_window"])
+        actions = decode(panel, forecasts, chosen["logits"])
         scale = 100.0 if chosen["profile"] == "legacy" else 1.0  # legacy reads amounts in percent
         orders = np.stack(
             [
@@ -81,19 +78,19 @@ class SelectorTrainable:
             ]
         )
         fingerprint = panel.fingerprint
-        if chosen["eval_bars"]:
-            keep = int(chosen["eval_bars"])
+        keep = chosen["eval_bars"]
+        if keep is not None:
             if keep > panel.n_bars:
                 raise TrainableError(f"settings.eval_bars: {keep} asked, the data has {panel.n_bars} rows")
             panel, orders = panel.tail(keep), np.ascontiguousarray(orders[:, -keep:])
         inputs = SelectorInputs(panel, orders)
         start, end = (pd.Timestamp(x).strftime("%Y-%m-%d %H:%M") for x in (panel.times[0], panel.times[-1]))
-        protocol = {k: chosen[k] for k in sorted(_SETTINGS)} | {"forecast": forecasts.source, "fill_rules": FILL_RULES_VERSION}
+        protocol = {**chosen, "logits": list(chosen["logits"]), "forecast": forecasts.source, "fill_rules": FILL_RULES_VERSION}
         counts: dict[str, int] = {}
         for problem in problems:
             counts[problem.reason] = counts.get(problem.reason, 0) + 1
         return Prepared(
-            inputs=_Inputs(inputs, chosen["profile"], float(chosen["initial_cash"])),
+            inputs=_Inputs(inputs, chosen["profile"], chosen["initial_cash"]),
             fingerprint=fingerprint,
             protocol=protocol,
             defaults=defaults,
@@ -109,3 +106,24 @@ class SelectorTrainable:
         """Simulates complete configurations; one row of metrics each."""
         inputs: _Inputs = ctx.inputs
         return evaluate(inputs.selector, encode(configs, inputs.profile), profile=inputs.profile, initial_cash=inputs.initial_cash).metrics
+
+
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns every setting in its canonical type, so that two spellings of a study have one identity."""
+    known = (*_SETTINGS, "logits")
+    for key in given:
+        if key not in known:
+            hint = nearest(key, known) or "known: " + ", ".join(sorted(known))
+            raise TrainableError(f"settings.{key}: the selector has no such setting; {hint}")
+    chosen: dict[str, Any] = {
+        name: p.check(given.get(name, p.default), f"settings.{name}") for name, p in _SETTINGS.items() if name != "eval_bars"
+    }
+    # None is all rows: its own value, not a number.
+    keep = given.get("eval_bars")
+    chosen["eval_bars"] = None if keep is None else _SETTINGS["eval_bars"].check(keep, "settings.eval_bars")
+    logits = given.get("logits", _LOGITS)
+    if not isinstance(logits, (list, tuple)) or len(logits) != len(_LOGITS):
+        raise TrainableError(f"settings.logits: {logits!r} is not allowed; give four numbers (buy price, sell price, buy amount, sell amount)")
+    number = Parameter("logits", 0.0, "float")
+    chosen["logits"] = tuple(number.check(x, f"settings.logits[{i}]") for i, x in enumerate(logits))
+    return dict(sorted(chosen.items()))
