@@ -44,7 +44,7 @@ class Forecasts:
         """
         if field not in FIELDS or horizon not in self.horizons:
             raise TrainableError(
-                f"forecast: no {field!r} at horizon {horizon}; {self.source} has {', '.join(FIELDS)} at {', '.join(map(str, self.horizons))}"
+                f"forecast: no {field!r} at horizon {horizon}; it has {', '.join(FIELDS)} at {', '.join(map(str, self.horizons))}"
             )
         return self.values[self.horizons.index(horizon), FIELDS.index(field), QUANTILES.index(0.5)]
 

@@ -42,6 +42,7 @@ P_SLIP, P_COST, P_CASH_BUFFER, P_MAINTENANCE = (
     COLUMN["maintenance_margin"],
 )
 HOURS_PER_YEAR = 8760.0
+BLOCK_CELLS = 2048  # cells of a block: 256 KB, half of a small second-level cache
 
 
 @njit(cache=True, error_model="numpy")
@@ -126,30 +127,50 @@ def run(
     taken_at = np.full(n_assets, -1, np.int64)  # last row at whose start the symbol held a slot
     keep = equity_all.shape[0] > 0
     n_fills = 0
+    # Money and slots of each configuration between blocks of rows; a block's cells stay in the cache for all configurations.
+    purse = np.empty((order.shape[0], 2))
+    state = np.empty((order.shape[0], MAX_SLOTS, 7))
     for which in range(order.shape[0]):
+        tally.begin(acc_all[order[which]], cash0)
+        purse[which, 0], purse[which, 1] = cash0, 0.0
+    block = max(64, BLOCK_CELLS // n_assets)
+    for chunk in range(order.shape[0] * ((n_rows + block - 1) // block)):
+        which = chunk % order.shape[0]
+        s = chunk // order.shape[0] * block
+        stop = min(s + block, n_rows)
         p = params[order[which]]
         acc = acc_all[order[which]]
-        acc[:] = 0.0
-        taken_at[:] = -1
-        n_fills = 0
+        prev = acc[tally.PREV_EQUITY]
+        if not prev > 0.0:
+            continue  # ruined in an earlier block
         min_edge, slots, max_hold, buffer = p[P_MIN_EDGE], int(p[P_SLOTS]), p[P_HOLD], p[P_BUFFER]
         penetration, touch, volume_cap = p[P_FILL] == 1.0, p[P_TOUCH], p[P_VOLUME]
         leverage, eod, cost, offset = p[P_LEVERAGE], p[P_EOD] != 0.0, p[P_COST], p[P_OFFSET]
-        cash = cash0
-        used = 0
-        shorts = 0
-        # Every row adds to these; they live in registers, not in `acc`.
-        prev, peak, floor, drawdown, rows, exposed_rows = cash0, cash0, cash0, 0.0, 0, 0
-        first_r = prev_r = sum_r = sum_r2 = sum_dr2 = sum_pos = sum_neg = sum_neg2 = n_neg = 0.0
         quiet_rules = leverage <= 1.0 and p[P_STEAL] == 0.0 and not overlap
         early = buffer - 1e-9  # sooner than the exact test of R3, which then decides
+        taken_at[:] = -1
+        cash, used = purse[which, 0], int(purse[which, 1])
+        shorts = 0
         deadline = np.inf
-        s = 0
-        while s < n_rows:
+        for j in range(used):
+            symbol[j], free_row[j] = int(state[which, j, 0]), int(state[which, j, 1])
+            quantity[j], entry_price[j], entry_hour[j] = state[which, j, 2], state[which, j, 3], state[which, j, 4]
+            cash_flow[j], locked[j] = state[which, j, 5], state[which, j, 6]
+            shorts += quantity[j] < 0.0
+            if max_hold > 0.0:
+                deadline = min(deadline, entry_hour[j] + max_hold - 1e-6)
+        # Every row adds to these; they live in registers, not in `acc`.
+        peak, drawdown, rows, exposed_rows = acc[tally.PEAK], acc[tally.DRAWDOWN], acc[tally.ROWS], acc[tally.EXPOSED]
+        first_r, prev_r, sum_dr2, n_neg = acc[tally.FIRST_R], acc[tally.PREV_R], acc[tally.SUM_DR2], acc[tally.N_NEG]
+        sum_r, sum_r2 = acc[tally.SUM_R], acc[tally.SUM_R2]
+        sum_pos, sum_neg, sum_neg2 = acc[tally.SUM_POS], acc[tally.SUM_NEG], acc[tally.SUM_NEG2]
+        floor = peak * (1.0 + drawdown)
+        while s < stop:
             if used == 0 and cash >= 0.0:
                 t = nonempty[s]
-                while t < n_rows and top[t] < min_edge:
+                while t < stop and top[t] < min_edge:
                     t = nonempty[t + 1]
+                t = min(t, stop)
                 if t > s:
                     sum_dr2 += prev_r * prev_r
                     prev_r = 0.0
@@ -157,7 +178,7 @@ def run(
                     if keep:
                         equity_all[order[which], s:t] = cash
                     s = t
-                    if s >= n_rows:
+                    if s >= stop:
                         break
             quiet = quiet_rules and used > 0 and shorts == 0 and cash >= 0.0 and hours[s] < deadline
             quiet = quiet and (used == slots or top[s] < min_edge)
@@ -433,7 +454,7 @@ def run(
                 floor = peak * (1.0 + drawdown)
             elif equity < floor:
                 drawdown = equity / peak - 1.0
-                floor = equity
+                floor = peak * (1.0 + drawdown)
             if keep:
                 equity_all[order[which], s] = equity
             s += 1
@@ -445,6 +466,11 @@ def run(
                 if keep:
                     equity_all[order[which], s:] = 0.0
                 break
+        purse[which, 0], purse[which, 1] = cash, used
+        for j in range(used):
+            state[which, j, 0], state[which, j, 1] = symbol[j], free_row[j]
+            state[which, j, 2], state[which, j, 3], state[which, j, 4] = quantity[j], entry_price[j], entry_hour[j]
+            state[which, j, 5], state[which, j, 6] = cash_flow[j], locked[j]
         acc[tally.FINAL], acc[tally.FIRST], acc[tally.PREV_EQUITY], acc[tally.PEAK] = prev, cash0, prev, peak
         acc[tally.DRAWDOWN], acc[tally.ROWS], acc[tally.N_R], acc[tally.EXPOSED] = drawdown, rows, rows, exposed_rows
         acc[tally.FIRST_R], acc[tally.PREV_R], acc[tally.SUM_DR2], acc[tally.N_NEG] = first_r, prev_r, sum_dr2, n_neg

@@ -123,7 +123,9 @@ def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
     chosen["eval_bars"] = None if keep is None else _SETTINGS["eval_bars"].check(keep, "settings.eval_bars")
     logits = given.get("logits", _LOGITS)
     if not isinstance(logits, (list, tuple)) or len(logits) != len(_LOGITS):
-        raise TrainableError(f"settings.logits: {logits!r} is not allowed; give four numbers (buy price, sell price, buy amount, sell amount)")
+        raise TrainableError(
+            f"settings.logits: {logits!r} is not allowed; give four numbers (buy price, sell price, buy amount, sell amount)"
+        )
     number = Parameter("logits", 0.0, "float")
     chosen["logits"] = tuple(number.check(x, f"settings.logits[{i}]") for i, x in enumerate(logits))
     return dict(sorted(chosen.items()))
