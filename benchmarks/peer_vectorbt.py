@@ -224,7 +224,7 @@ def simulate(
         update_value=False,
         fill_pos_record=False,
         ffill_val_price=True,
-        max_orders=2 * n_rows * len(configs),
+        max_orders=2 * n_rows * sum(int(c["max_positions"]) for c in configs),  # every slot empties and fills in every row
         max_logs=1,
         freq="1h",
     )

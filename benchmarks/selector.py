@@ -159,7 +159,7 @@ def measure_vectorbt(label: str, quick: bool) -> dict[str, Any]:
             for part in parts:
                 portfolio = peer_vectorbt.simulate(market, part, workload.INITIAL_CASH, closes)
                 if label == VECTORBT_METRICS:
-                    returns.extend(portfolio.total_return())
+                    returns.extend(np.atleast_1d(portfolio.total_return()))
                     portfolio.sharpe_ratio(), portfolio.max_drawdown(), portfolio.trades.count()
 
         times = clock(run, 3)
@@ -167,7 +167,7 @@ def measure_vectorbt(label: str, quick: bool) -> dict[str, Any]:
             best = times | {"configurations_a_call": chunk, "rss_mb": peak_mb()}
         if label == VECTORBT:
             run_one = peer_vectorbt.simulate(market, configs[:chunk], workload.INITIAL_CASH, closes)
-            returns.extend(run_one.total_return())
+            returns.extend(np.atleast_1d(run_one.total_return()))
         best["largest_difference"] = agree(label, np.array(returns), ours["total_return"].to_numpy()[: len(returns)])
     return best | size | activity(ours)
 

@@ -267,8 +267,6 @@ def _portable(function: Callable[..., Any]) -> Callable[..., Any]:
 def _power(base: float, exponent: float) -> Any:
     if abs(exponent) > LARGEST_POWER:
         raise OverflowError(f"powers are limited to {LARGEST_POWER}")
-    if isinstance(base, int) and base.bit_length() * abs(exponent) > 2 * LARGEST_BITS:
-        raise OverflowError("the result is too large")
     return base**exponent
 
 

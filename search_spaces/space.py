@@ -126,7 +126,7 @@ class Space:
 
         The parameters' order counts, because it numbers the points; expressions count as written; 1 and 1.0 are the same.
         """
-        text = json.dumps([[name, _integral(spec)] for name, spec in self.to_dict().items()], separators=(",", ":"), sort_keys=True)
+        text = json.dumps([[name, _integral(spec)] for name, spec in self.to_dict().items()], separators=(",", ":"))
         return blake2b(text.encode(), digest_size=16, person=b"alphasweep-spc").hexdigest()
 
     def point(self, i: int) -> dict[str, Any]:

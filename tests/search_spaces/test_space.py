@@ -190,6 +190,13 @@ def test_a_condition_on_too_many_combinations_is_sampled_not_enumerated() -> Non
     assert space.from_unit(np.array([[0.0, 0.9], [1.0, 0.9]])) == [{"k": 0}, {"k": 10**6, "x": 2}]
 
 
+def test_derived_values_of_axes_too_long_to_multiply_are_not_mixed_up() -> None:
+    # 4096 values of a times 2**53 of b is beyond 64 bits.
+    space = Space.parse({"a": {"int": [0, 4095]}, "b": {"int": [0, 2**53 - 2]}, "d": {"derived": "a + b"}})
+    u = np.column_stack([np.arange(4096) / 4096, np.zeros(4096)])
+    assert [c["d"] for c in space.from_unit(u)] == list(range(4096))
+
+
 @pytest.mark.parametrize("u", [[[0.5]], [0.5, 0.5], [[0.5, 1.1]], [[0.5, -0.1]], [[0.5, math.nan]]])
 def test_from_unit_refuses_what_is_not_a_point_of_the_unit_square(u: object) -> None:
     with pytest.raises(SpaceError, match=r"shape \(n, 2\)"):

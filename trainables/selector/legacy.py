@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from trainables.selector import options as opt
 from trainables.selector import tally
+from trainables.selector.account import HOURS_PER_YEAR, buy_fill, sell_fill
 from trainables.selector.candidates import (
     CLOSE,
     FLAGS,
@@ -20,33 +22,7 @@ from trainables.selector.candidates import (
     order_amounts,
     order_limits,
 )
-from trainables.selector.options import COLUMN, MAX_SLOTS
-from trainables.selector.realistic import (
-    HOURS_PER_YEAR,
-    P_BORROW,
-    P_BUFFER,
-    P_COST,
-    P_DIP,
-    P_EOD,
-    P_FILL,
-    P_HOLD,
-    P_INTENSITY,
-    P_LEVERAGE,
-    P_MARGIN,
-    P_MIN_EDGE,
-    P_OFFSET,
-    P_SLOTS,
-    P_STEAL,
-    P_STEAL_EDGE,
-    P_STEAL_MARGIN,
-    P_STEAL_PROFIT,
-    P_TOUCH,
-    P_VOLUME,
-    buy_fill,
-    sell_fill,
-)
 
-P_FILLABLE, P_REENTRY = COLUMN["fillable_only"], COLUMN["reentry"]
 FLAT = 1e-12
 
 
@@ -94,11 +70,11 @@ def run(
     `any_present` (T,): the row exists. Equity of rows that do not exist is NaN.
     """
     n_rows = cells.shape[1]
-    symbol = np.empty(MAX_SLOTS, np.int64)
-    quantity = np.empty(MAX_SLOTS)
-    entry_price = np.empty(MAX_SLOTS)
-    entry_hour = np.empty(MAX_SLOTS)
-    cash_flow = np.empty(MAX_SLOTS)
+    symbol = np.empty(opt.MAX_SLOTS, np.int64)
+    quantity = np.empty(opt.MAX_SLOTS)
+    entry_price = np.empty(opt.MAX_SLOTS)
+    entry_hour = np.empty(opt.MAX_SLOTS)
+    cash_flow = np.empty(opt.MAX_SLOTS)
     keep = equity_all.shape[0] > 0
     seen = np.empty(cells.shape[0], np.int64)
     n_fills = 0
@@ -107,10 +83,10 @@ def run(
         acc = acc_all[order[which]]
         tally.begin(acc, cash0)
         n_fills = 0
-        min_edge, slots, max_hold, buffer = p[P_MIN_EDGE], int(p[P_SLOTS]), p[P_HOLD], p[P_BUFFER]
-        penetration, touch, leverage, eod = p[P_FILL] == 1.0, p[P_TOUCH], p[P_LEVERAGE], p[P_EOD] != 0.0
-        fillable, single = p[P_FILLABLE] != 0.0, slots == 1
-        volume_cap = p[P_VOLUME] if single else 0.0
+        min_edge, slots, max_hold, buffer = p[opt.P_MIN_EDGE], int(p[opt.P_SLOTS]), p[opt.P_HOLD], p[opt.P_BUFFER]
+        penetration, touch, leverage, eod = p[opt.P_FILL] == 1.0, p[opt.P_TOUCH], p[opt.P_LEVERAGE], p[opt.P_EOD] != 0.0
+        fillable, single = p[opt.P_FILLABLE] != 0.0, slots == 1
+        volume_cap = p[opt.P_VOLUME] if single else 0.0
         cash = cash0
         used = 0
         previous = -1
@@ -121,10 +97,10 @@ def run(
                 continue
             if previous >= 0:  # L1
                 dh = hours[s] - hours[previous]
-                due = max(0.0, -cash) * p[P_MARGIN] / HOURS_PER_YEAR * dh
+                due = max(0.0, -cash) * p[opt.P_MARGIN] / HOURS_PER_YEAR * dh
                 for j in range(used):
                     if quantity[j] < 0.0:
-                        due += -quantity[j] * cells[symbol[j], s, HELD_MARK] * p[P_BORROW] / HOURS_PER_YEAR * dh
+                        due += -quantity[j] * cells[symbol[j], s, HELD_MARK] * p[opt.P_BORROW] / HOURS_PER_YEAR * dh
                 cash -= due
                 acc[tally.FINANCING] += due
             previous = s
@@ -141,7 +117,7 @@ def run(
                 if flags & PRESENT == 0:
                     continue
                 q = quantity[j]
-                fee = costs[a, MAKER] * p[P_COST]
+                fee = costs[a, MAKER] * p[opt.P_COST]
                 part = 0.0
                 price = cells[a, s, CLOSE]
                 reason = -1
@@ -152,9 +128,9 @@ def run(
                 elif not single and eod and flags & LAST:
                     part = abs(q)
                     reason = tally.EOD
-                elif single and p[P_STEAL] != 0.0 and q > FLAT:  # L3
+                elif single and p[opt.P_STEAL] != 0.0 and q > FLAT:  # L3
                     u = cells[a, s, CLOSE] / entry_price[j] - 1.0
-                    if u >= p[P_STEAL_PROFIT]:
+                    if u >= p[opt.P_STEAL_PROFIT]:
                         for k in range(start[s], start[s + 1]):
                             b = cand_symbol[k]
                             if cand_short[k] or b == a or int(cells[b, s, FLAGS]) & TRADABLE == 0:
@@ -165,14 +141,14 @@ def run(
                                 > 0.0
                             ):
                                 continue
-                            if cand_score[k] >= p[P_STEAL_EDGE] and cand_score[k] >= u + p[P_STEAL_MARGIN]:
+                            if cand_score[k] >= p[opt.P_STEAL_EDGE] and cand_score[k] >= u + p[opt.P_STEAL_MARGIN]:
                                 part = abs(q)
                                 reason = tally.STEAL
                                 stole = True
                             break
                 if reason < 0 and flags & TRADABLE:  # L4
-                    beta, gamma = order_amounts(cells, s, a, p[P_INTENSITY], p[P_DIP], True)
-                    buy, sell = order_limits(cells, s, a, p[P_OFFSET])
+                    beta, gamma = order_amounts(cells, s, a, p[opt.P_INTENSITY], p[opt.P_DIP], True)
+                    buy, sell = order_limits(cells, s, a, p[opt.P_OFFSET])
                     reason = tally.LIMIT
                     if q > 0.0 and gamma > 0.0:
                         price = sell
@@ -203,7 +179,7 @@ def run(
                     entry_hour[kept], cash_flow[kept] = entry_hour[j], cash_flow[j]
                     kept += 1
                 else:
-                    _close(acc, cash_flow[j], hours[s] - entry_hour[j])
+                    tally.close(acc, cash_flow[j], hours[s] - entry_hour[j])
             used = kept
             # The stealing candidate's purchase (L3), then entries (L5)
             stolen_from = symbol[0] if stole else -1
@@ -212,7 +188,7 @@ def run(
                 if stealing and not stole:
                     continue
                 places = slots - used
-                if single and not stealing and (forced or (closed and p[P_REENTRY] == 0.0)):
+                if single and not stealing and (forced or (closed and p[opt.P_REENTRY] == 0.0)):
                     places = 0
                 for k in range(start[s], start[s + 1]):
                     if places <= 0:
@@ -222,7 +198,7 @@ def run(
                     if int(cells[a, s, FLAGS]) & TRADABLE == 0:
                         continue
                     if stealing:
-                        if short or a == stolen_from or cand_score[k] < p[P_STEAL_EDGE]:
+                        if short or a == stolen_from or cand_score[k] < p[opt.P_STEAL_EDGE]:
                             continue
                     elif cand_score[k] < min_edge:
                         break
@@ -239,7 +215,7 @@ def run(
                         seen[a] = s
                     if not fraction > 0.0:
                         continue
-                    fee = costs[a, MAKER] * p[P_COST]
+                    fee = costs[a, MAKER] * p[opt.P_COST]
                     money = max(0.0, cash) if single else max(0.0, cash) / (slots - used)
                     part = cand_amount[k] * money * leverage / (cand_limit[k] * (1.0 + fee)) * fraction
                     if volume_cap > 0.0:
@@ -272,7 +248,7 @@ def run(
             if single and used == 1 and eod and int(cells[symbol[0], s, FLAGS]) & PRESENT and int(cells[symbol[0], s, FLAGS]) & LAST:
                 a = symbol[0]
                 q = quantity[0]
-                fee = costs[a, MAKER] * p[P_COST]
+                fee = costs[a, MAKER] * p[opt.P_COST]
                 part = abs(q)
                 if volume_cap > 0.0:
                     room = volume_cap * cells[a, s, VOLUME] - spent[a]
@@ -289,7 +265,7 @@ def run(
                         log, n_fills, s, a, -1.0 if q > 0.0 else 1.0, cells[a, s, CLOSE], part, fee * part * cells[a, s, CLOSE], tally.EOD
                     )
                     if abs(quantity[0]) <= FLAT:
-                        _close(acc, cash_flow[0], hours[s] - entry_hour[0])
+                        tally.close(acc, cash_flow[0], hours[s] - entry_hour[0])
                         used = 0
             equity = cash  # L7
             for j in range(used):
@@ -308,15 +284,3 @@ def run(
                 equity_all[order[which], s] = equity
         acc[tally.FINAL] = acc[tally.PREV_EQUITY]
     return n_fills
-
-
-@njit(cache=True)
-def _close(acc, flow, held_hours):
-    """Counts a finished round trip."""
-    acc[tally.TRADES] += 1.0
-    acc[tally.HOLD_HOURS] += held_hours
-    if flow > 0.0:
-        acc[tally.WINS] += 1.0
-        acc[tally.GROSS_PROFIT] += flow
-    else:
-        acc[tally.GROSS_LOSS] -= flow

@@ -97,3 +97,18 @@ def encode(configs: Sequence[Mapping[str, Any]], profile: str) -> np.ndarray:
             "Only `profile: legacy` (labelled, never ranked) allows 0."
         )
     return table
+
+
+# Columns by name, for the kernels.
+P_INTENSITY, P_OFFSET, P_MIN_EDGE, P_DIP = COLUMN["intensity"], COLUMN["offset"], COLUMN["min_edge"], COLUMN["dip_threshold"]
+P_HOLD, P_SLOTS, P_BUFFER, P_FILL = COLUMN["max_hold"], COLUMN["max_positions"], COLUMN["fill_buffer"], COLUMN["fill"]
+P_TOUCH, P_VOLUME, P_LEVERAGE = COLUMN["touch_fraction"], COLUMN["max_volume_fraction"], COLUMN["leverage"]
+P_MARGIN, P_BORROW, P_EOD, P_STEAL = COLUMN["margin_rate"], COLUMN["borrow_rate"], COLUMN["close_at_eod"], COLUMN["work_steal"]
+P_STEAL_PROFIT, P_STEAL_EDGE, P_STEAL_MARGIN = COLUMN["steal_min_profit"], COLUMN["steal_min_edge"], COLUMN["steal_margin"]
+P_SLIP, P_COST, P_CASH_BUFFER, P_MAINTENANCE = (
+    COLUMN["slippage"],
+    COLUMN["cost_multiplier"],
+    COLUMN["cash_buffer"],
+    COLUMN["maintenance_margin"],
+)
+P_FILLABLE, P_REENTRY = COLUMN["fillable_only"], COLUMN["reentry"]

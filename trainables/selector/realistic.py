@@ -10,7 +10,9 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
+from trainables.selector import options as opt
 from trainables.selector import tally
+from trainables.selector.account import buy_fill, interest, mark, move, put, sell_fill, stolen, take
 from trainables.selector.candidates import (
     CLOSE,
     FLAGS,
@@ -28,47 +30,8 @@ from trainables.selector.candidates import (
     order_amounts,
     order_limits,
 )
-from trainables.selector.options import COLUMN, MAX_SLOTS
 
-P_INTENSITY, P_OFFSET, P_MIN_EDGE, P_DIP = COLUMN["intensity"], COLUMN["offset"], COLUMN["min_edge"], COLUMN["dip_threshold"]
-P_HOLD, P_SLOTS, P_BUFFER, P_FILL = COLUMN["max_hold"], COLUMN["max_positions"], COLUMN["fill_buffer"], COLUMN["fill"]
-P_TOUCH, P_VOLUME, P_LEVERAGE = COLUMN["touch_fraction"], COLUMN["max_volume_fraction"], COLUMN["leverage"]
-P_MARGIN, P_BORROW, P_EOD, P_STEAL = COLUMN["margin_rate"], COLUMN["borrow_rate"], COLUMN["close_at_eod"], COLUMN["work_steal"]
-P_STEAL_PROFIT, P_STEAL_EDGE, P_STEAL_MARGIN = COLUMN["steal_min_profit"], COLUMN["steal_min_edge"], COLUMN["steal_margin"]
-P_SLIP, P_COST, P_CASH_BUFFER, P_MAINTENANCE = (
-    COLUMN["slippage"],
-    COLUMN["cost_multiplier"],
-    COLUMN["cash_buffer"],
-    COLUMN["maintenance_margin"],
-)
-HOURS_PER_YEAR = 8760.0
 BLOCK_CELLS = 2048  # cells of a block: 256 KB, half of a small second-level cache
-
-
-@njit(cache=True, error_model="numpy")
-def buy_fill(limit, o, h, l, buffer, penetration, touch):
-    """Rule R3 for a buy: (fraction filled, price)."""
-    level = limit * (1.0 - buffer)
-    if o <= level:
-        return 1.0, o
-    if l <= level:
-        if penetration:
-            return min(max(touch, (level - l) / max(h - l, 1e-12)), 1.0), limit
-        return 1.0, limit
-    return 0.0, limit
-
-
-@njit(cache=True, error_model="numpy")
-def sell_fill(limit, o, h, l, buffer, penetration, touch):
-    """Rule R3 for a sell: (fraction filled, price)."""
-    level = limit * (1.0 + buffer)
-    if o >= level:
-        return 1.0, o
-    if h >= level:
-        if penetration:
-            return min(max(touch, (h - level) / max(h - l, 1e-12)), 1.0), limit
-        return 1.0, limit
-    return 0.0, limit
 
 
 @njit(cache=True, error_model="numpy")
@@ -117,19 +80,19 @@ def run(
         Number of fills of the last configuration.
     """
     n_assets, n_rows = cells.shape[:2]
-    symbol = np.empty(MAX_SLOTS, np.int64)
-    quantity = np.empty(MAX_SLOTS)
-    entry_price = np.empty(MAX_SLOTS)
-    entry_hour = np.empty(MAX_SLOTS)
-    cash_flow = np.empty(MAX_SLOTS)
-    free_row = np.empty(MAX_SLOTS, np.int64)  # rule R11: the row from which the slot's outcome is known
-    locked = np.empty(MAX_SLOTS)
+    symbol = np.empty(opt.MAX_SLOTS, np.int64)
+    quantity = np.empty(opt.MAX_SLOTS)
+    entry_price = np.empty(opt.MAX_SLOTS)
+    entry_hour = np.empty(opt.MAX_SLOTS)
+    cash_flow = np.empty(opt.MAX_SLOTS)
+    free_row = np.empty(opt.MAX_SLOTS, np.int64)  # rule R11: the row from which the slot's outcome is known
+    locked = np.empty(opt.MAX_SLOTS)
     taken_at = np.full(n_assets, -1, np.int64)  # last row at whose start the symbol held a slot
     keep = equity_all.shape[0] > 0
     n_fills = 0
     # Money and slots of each configuration between blocks of rows; a block's cells stay in the cache for all configurations.
     purse = np.empty((order.shape[0], 2))
-    state = np.empty((order.shape[0], MAX_SLOTS, 7))
+    state = np.empty((order.shape[0], opt.MAX_SLOTS, 7))
     for which in range(order.shape[0]):
         tally.begin(acc_all[order[which]], cash0)
         purse[which, 0], purse[which, 1] = cash0, 0.0
@@ -143,19 +106,17 @@ def run(
         prev = acc[tally.PREV_EQUITY]
         if not prev > 0.0:
             continue  # ruined in an earlier block
-        min_edge, slots, max_hold, buffer = p[P_MIN_EDGE], int(p[P_SLOTS]), p[P_HOLD], p[P_BUFFER]
-        penetration, touch, volume_cap = p[P_FILL] == 1.0, p[P_TOUCH], p[P_VOLUME]
-        leverage, eod, cost, offset = p[P_LEVERAGE], p[P_EOD] != 0.0, p[P_COST], p[P_OFFSET]
-        quiet_rules = leverage <= 1.0 and p[P_STEAL] == 0.0 and not overlap
+        min_edge, slots, max_hold, buffer = p[opt.P_MIN_EDGE], int(p[opt.P_SLOTS]), p[opt.P_HOLD], p[opt.P_BUFFER]
+        penetration, touch, volume_cap = p[opt.P_FILL] == 1.0, p[opt.P_TOUCH], p[opt.P_VOLUME]
+        leverage, eod, cost, offset = p[opt.P_LEVERAGE], p[opt.P_EOD] != 0.0, p[opt.P_COST], p[opt.P_OFFSET]
+        quiet_rules = leverage <= 1.0 and p[opt.P_STEAL] == 0.0 and not overlap
         early = buffer - 1e-9  # sooner than the exact test of R3, which then decides
         taken_at[:] = -1
         cash, used = purse[which, 0], int(purse[which, 1])
         shorts = 0
         deadline = np.inf
         for j in range(used):
-            symbol[j], free_row[j] = int(state[which, j, 0]), int(state[which, j, 1])
-            quantity[j], entry_price[j], entry_hour[j] = state[which, j, 2], state[which, j, 3], state[which, j, 4]
-            cash_flow[j], locked[j] = state[which, j, 5], state[which, j, 6]
+            take(state, which, j, symbol, quantity, entry_price, entry_hour, cash_flow, free_row, locked)
             shorts += quantity[j] < 0.0
             if max_hold > 0.0:
                 deadline = min(deadline, entry_hour[j] + max_hold - 1e-6)
@@ -180,281 +141,243 @@ def run(
                     s = t
                     if s >= stop:
                         break
-            quiet = quiet_rules and used > 0 and shorts == 0 and cash >= 0.0 and hours[s] < deadline
-            quiet = quiet and (used == slots or top[s] < min_edge)
-            equity = cash
-            if quiet:
-                for j in range(used):
-                    a = symbol[j]
-                    quiet = quiet and reach[a, s] < early
-                    equity += quantity[j] * marks[a, s]
-            exposed = quiet
-            if not quiet:
-                # R1 financing
-                if s > 0 and (cash < 0.0 or shorts > 0):
-                    dh = hours[s] - hours[s - 1]
-                    due = max(0.0, -cash) * p[P_MARGIN] / HOURS_PER_YEAR * dh
-                    for j in range(used):
-                        if quantity[j] < 0.0:
-                            due += -quantity[j] * cells[symbol[j], s, KNOWN_MARK] * p[P_BORROW] / HOURS_PER_YEAR * dh
-                    cash -= due
-                    acc[tally.FINANCING] += due
-                if overlap:  # R11: outcomes that became known free their slots
-                    j = 0
-                    while j < used:
-                        if free_row[j] <= s:
-                            locked[j] = 0.0
-                            if quantity[j] == 0.0:
-                                used -= 1
-                                symbol[j], quantity[j], entry_price[j], entry_hour[j] = (
-                                    symbol[used],
-                                    quantity[used],
-                                    entry_price[used],
-                                    entry_hour[used],
-                                )
-                                cash_flow[j], free_row[j], locked[j] = cash_flow[used], free_row[used], locked[used]
-                                continue
-                        j += 1
-                # R2 account at the moment of decision
-                free = slots - used
-                liquidation = False
-                power = 0.0
-                has_candidates = start[s + 1] > start[s]
-                if leverage > 1.0 or shorts > 0 or cash < 0.0 or (free > 0 and has_candidates):
-                    net = cash
-                    gross = 0.0
-                    lock = 0.0
-                    for j in range(used):
-                        if quantity[j] != 0.0:
-                            value = quantity[j] * cells[symbol[j], s, KNOWN_MARK]
-                            net += value
-                            gross += abs(value)
-                        lock += locked[j]
-                    liquidation = gross > 0.0 and net < p[P_MAINTENANCE] * gross
-                    power = max(0.0, leverage * net - gross - lock) * (1.0 - p[P_CASH_BUFFER])
-                for j in range(used):
-                    taken_at[symbol[j]] = s
-                # R8 work stealing
-                steal = -1
-                if p[P_STEAL] != 0.0 and free == 0 and not liquidation and has_candidates:
-                    profit = 0.0
+            if quiet_rules and used > 0 and shorts == 0 and cash >= 0.0:
+                full = used == slots
+                while s < stop and hours[s] < deadline and (full or top[s] < min_edge):
+                    equity = cash
+                    highest = -np.inf
                     for j in range(used):
                         a = symbol[j]
-                        if quantity[j] > 0.0 and int(cells[a, s, FLAGS]) & TRADABLE:
-                            u = cells[a, s, KNOWN_MARK] / entry_price[j] - 1.0
-                            if u >= p[P_STEAL_PROFIT] and (steal < 0 or u < profit or (u == profit and a < symbol[steal])):
-                                steal = j
-                                profit = u
-                    if steal >= 0:
-                        best = -np.inf
-                        for k in range(start[s], start[s + 1]):
-                            barred = eod and int(cells[cand_symbol[k], s, FLAGS]) & LAST  # it could not be entered now (R6)
-                            if not cand_short[k] and taken_at[cand_symbol[k]] != s and not barred:
-                                best = cand_score[k]
-                                break
-                        if not (best >= min_edge and best >= p[P_STEAL_EDGE] and best >= profit + p[P_STEAL_MARGIN]):
-                            steal = -1
-                # R4–R6 exits, only from positions held at the decision
+                        highest = max(highest, reach[a, s])
+                        equity += quantity[j] * marks[a, s]
+                    if highest >= early:
+                        break
+                    first_r, prev_r, prev, peak, floor, drawdown, sum_r, sum_r2, sum_dr2, sum_pos, sum_neg, sum_neg2, n_neg = mark(
+                        equity,
+                        rows,
+                        first_r,
+                        prev_r,
+                        prev,
+                        peak,
+                        floor,
+                        drawdown,
+                        sum_r,
+                        sum_r2,
+                        sum_dr2,
+                        sum_pos,
+                        sum_neg,
+                        sum_neg2,
+                        n_neg,
+                    )
+                    rows += 1
+                    exposed_rows += 1
+                    if keep:
+                        equity_all[order[which], s] = equity
+                    s += 1
+                if s >= stop:
+                    break
+            # R1 financing
+            if s > 0 and (cash < 0.0 or shorts > 0):
+                due = interest(p, hours[s] - hours[s - 1], cash, used, symbol, quantity, cells, s)
+                cash -= due
+                acc[tally.FINANCING] += due
+            if overlap:  # R11: outcomes that became known free their slots
                 j = 0
-                at_decision = used
-                while j < at_decision:
-                    a = symbol[j]
-                    q = quantity[j]
-                    flags = int(cells[a, s, FLAGS])
-                    if q == 0.0 or flags & TRADABLE == 0:
-                        j += 1
-                        continue
-                    reason = -1
-                    if liquidation:
-                        reason = tally.LIQUIDATION
-                    elif max_hold > 0.0 and hours[s] - entry_hour[j] >= max_hold:
-                        reason = tally.MAX_HOLD
-                    elif j == steal:
-                        reason = tally.STEAL
-                    if reason < 0 and not (eod and flags & LAST):
-                        # Most rows end here: nothing forces the position out and its limit is not reached.
-                        buy, sell = order_limits(cells, s, a, offset)
-                        if q > 0.0:
-                            if not cells[a, s, HIGH] >= sell * (1.0 + buffer):
-                                j += 1
-                                continue
-                        elif not cells[a, s, LOW] <= buy * (1.0 - buffer):
-                            j += 1
-                            continue
-                    room = np.inf
-                    if volume_cap > 0.0:
-                        room = volume_cap * cells[a, s, VOLUME]
-                        if not room > 0.0:
-                            room = 0.0
-                    impact = (costs[a, HALF_SPREAD] + p[P_SLIP]) * cost
-                    rest = abs(q)
-                    filled_notional = 0.0
-                    for phase in range(2):
-                        part = 0.0
-                        price = 0.0
-                        fee = 0.0
-                        why = reason
-                        if phase == 0 and reason >= 0:
-                            part = rest
-                            price = cells[a, s, OPEN] * (1.0 - impact) if q > 0.0 else cells[a, s, OPEN] * (1.0 + impact)
-                            fee = costs[a, TAKER] * cost
-                        elif phase == 0:
-                            beta, gamma = order_amounts(cells, s, a, p[P_INTENSITY], p[P_DIP], False)
-                            buy, sell = order_limits(cells, s, a, offset)
-                            fraction = 0.0
-                            if q > 0.0:
-                                if gamma > 0.0:
-                                    fraction, price = sell_fill(
-                                        sell, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
-                                    )
-                            elif beta > 0.0:
-                                fraction, price = buy_fill(
-                                    buy, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
-                                )
-                            part = rest * fraction
-                            if fraction > 0.0 and (rest - part) * price < costs[a, MIN_NOTIONAL]:
-                                part = rest
-                            fee = costs[a, MAKER] * cost
-                            why = tally.LIMIT
-                        elif reason < 0 and eod and flags & LAST:
-                            part = rest
-                            price = cells[a, s, CLOSE] * (1.0 - impact) if q > 0.0 else cells[a, s, CLOSE] * (1.0 + impact)
-                            fee = costs[a, TAKER] * cost
-                            why = tally.EOD
-                        part = min(part, room)
-                        if part > 0.0:
-                            room -= part
-                            rest -= part
-                            flow = part * price * (1.0 - fee) if q > 0.0 else -part * price * (1.0 + fee)
-                            cash += flow
-                            cash_flow[j] += flow
-                            filled_notional += part * price
-                            acc[tally.FEES] += part * price * fee
-                            acc[tally.TURNOVER] += part * price
-                            if why != tally.LIMIT:
-                                acc[tally.FORCED] += 1.0
-                            n_fills = tally.record(log, n_fills, s, a, -1.0 if q > 0.0 else 1.0, price, part, fee * part * price, why)
-                    if filled_notional == 0.0:
-                        j += 1
-                        continue
-                    if overlap:
-                        locked[j] = filled_notional
-                        free_row[j] = settle[s]
-                    quantity[j] = rest if q > 0.0 else -rest
-                    if rest == 0.0:
-                        quantity[j] = 0.0
-                        if q < 0.0:
-                            shorts -= 1
-                        acc[tally.TRADES] += 1.0
-                        acc[tally.HOLD_HOURS] += hours[s] - entry_hour[j]
-                        if cash_flow[j] > 0.0:
-                            acc[tally.WINS] += 1.0
-                            acc[tally.GROSS_PROFIT] += cash_flow[j]
-                        else:
-                            acc[tally.GROSS_LOSS] -= cash_flow[j]
-                        if not (overlap and settle[s] > s + 1):
+                while j < used:
+                    if free_row[j] <= s:
+                        locked[j] = 0.0
+                        if quantity[j] == 0.0:
                             used -= 1
-                            at_decision -= 1
-                            symbol[j], quantity[j], entry_price[j], entry_hour[j] = (
-                                symbol[used],
-                                quantity[used],
-                                entry_price[used],
-                                entry_hour[used],
-                            )
-                            cash_flow[j], free_row[j], locked[j] = cash_flow[used], free_row[used], locked[used]
-                            if steal == used:
-                                steal = j
-                            elif steal == j:
-                                steal = -1
+                            move(symbol, quantity, entry_price, entry_hour, cash_flow, free_row, locked, used, j)
                             continue
                     j += 1
-                # R7 entries, with the money and the slots of the decision
-                if free > 0 and has_candidates and not liquidation:
-                    budget = power / free
-                    places = free
-                    for k in range(start[s], start[s + 1]):
-                        if places == 0 or cand_score[k] < min_edge:
-                            break
-                        a = cand_symbol[k]
-                        if taken_at[a] == s or (eod and int(cells[a, s, FLAGS]) & LAST):
-                            continue
-                        taken_at[a] = s
-                        places -= 1
-                        limit = cand_limit[k]
-                        fee = costs[a, MAKER] * cost
-                        notional = cand_amount[k] * budget
-                        wanted = notional / (limit * (1.0 + fee))
-                        if notional < costs[a, MIN_NOTIONAL] or not wanted > 0.0:
-                            continue
-                        acc[tally.ORDERS] += 1.0
-                        if cand_short[k]:
-                            fraction, price = sell_fill(
-                                limit, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
-                            )
-                        else:
-                            fraction, price = buy_fill(
-                                limit, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
-                            )
-                        part = wanted * fraction
-                        if volume_cap > 0.0:
-                            room = volume_cap * cells[a, s, VOLUME]
-                            part = min(part, room) if room > 0.0 else 0.0
-                        if part > 0.0 or (overlap and settle[s] > s + 1):
-                            flow = part * price * (1.0 - fee) if cand_short[k] else -part * price * (1.0 + fee)
-                            symbol[used] = a
-                            quantity[used] = -part if cand_short[k] else part
-                            entry_price[used] = price
-                            entry_hour[used] = hours[s]
-                            cash_flow[used] = flow
-                            locked[used] = notional * (1.0 - part / wanted) if overlap else 0.0
-                            free_row[used] = settle[s]
-                            used += 1
-                            cash += flow
-                        if part > 0.0:
-                            acc[tally.ENTRIES] += 1.0
-                            acc[tally.FEES] += part * price * fee
-                            acc[tally.TURNOVER] += part * price
-                            if cand_short[k]:
-                                shorts += 1
-                            n_fills = tally.record(
-                                log, n_fills, s, a, -1.0 if cand_short[k] else 1.0, price, part, fee * part * price, tally.ENTRY
-                            )
-                if -1e-9 < cash < 0.0:
-                    cash = 0.0  # the rounding of a fully spent account is not a loan
-                equity = cash
-                exposed = False
-                deadline = np.inf
+            # R2 account at the moment of decision
+            free = slots - used
+            liquidation = False
+            power = 0.0
+            has_candidates = start[s + 1] > start[s]
+            if leverage > 1.0 or shorts > 0 or cash < 0.0 or (free > 0 and has_candidates):
+                net = cash
+                gross = 0.0
+                lock = 0.0
                 for j in range(used):
                     if quantity[j] != 0.0:
-                        equity += quantity[j] * marks[symbol[j], s]
-                        exposed = True
-                        if max_hold > 0.0:
-                            deadline = min(deadline, entry_hour[j] + max_hold - 1e-6)  # R4 decides exactly
+                        value = quantity[j] * cells[symbol[j], s, KNOWN_MARK]
+                        net += value
+                        gross += abs(value)
+                    lock += locked[j]
+                liquidation = gross > 0.0 and net < p[opt.P_MAINTENANCE] * gross
+                power = max(0.0, leverage * net - gross - lock) * (1.0 - p[opt.P_CASH_BUFFER])
+            for j in range(used):
+                taken_at[symbol[j]] = s
+            steal = -1
+            if p[opt.P_STEAL] != 0.0 and free == 0 and not liquidation and has_candidates:
+                steal = stolen(p, s, cells, used, symbol, quantity, entry_price, taken_at, start, cand_symbol, cand_short, cand_score)
+            # R4–R6 exits, only from positions held at the decision
+            j = 0
+            at_decision = used
+            while j < at_decision:
+                a = symbol[j]
+                q = quantity[j]
+                flags = int(cells[a, s, FLAGS])
+                if q == 0.0 or flags & TRADABLE == 0:
+                    j += 1
+                    continue
+                reason = -1
+                if liquidation:
+                    reason = tally.LIQUIDATION
+                elif max_hold > 0.0 and hours[s] - entry_hour[j] >= max_hold:
+                    reason = tally.MAX_HOLD
+                elif j == steal:
+                    reason = tally.STEAL
+                if reason < 0 and not (eod and flags & LAST):
+                    # Most rows end here: nothing forces the position out and its limit is not reached.
+                    buy, sell = order_limits(cells, s, a, offset)
+                    if q > 0.0:
+                        if not cells[a, s, HIGH] >= sell * (1.0 + buffer):
+                            j += 1
+                            continue
+                    elif not cells[a, s, LOW] <= buy * (1.0 - buffer):
+                        j += 1
+                        continue
+                room = volume_cap * cells[a, s, VOLUME] if volume_cap > 0.0 else np.inf
+                impact = (costs[a, HALF_SPREAD] + p[opt.P_SLIP]) * cost
+                rest = abs(q)
+                filled_notional = 0.0
+                for phase in range(2):
+                    part = 0.0
+                    price = 0.0
+                    fee = 0.0
+                    why = reason
+                    if phase == 0 and reason >= 0:
+                        part = rest
+                        price = cells[a, s, OPEN] * (1.0 - impact) if q > 0.0 else cells[a, s, OPEN] * (1.0 + impact)
+                        fee = costs[a, TAKER] * cost
+                    elif phase == 0:
+                        beta, gamma = order_amounts(cells, s, a, p[opt.P_INTENSITY], p[opt.P_DIP], False)
+                        buy, sell = order_limits(cells, s, a, offset)
+                        fraction = 0.0
+                        if q > 0.0:
+                            if gamma > 0.0:
+                                fraction, price = sell_fill(
+                                    sell, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
+                                )
+                        elif beta > 0.0:
+                            fraction, price = buy_fill(
+                                buy, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
+                            )
+                        part = rest * fraction
+                        if fraction > 0.0 and (rest - part) * price < costs[a, MIN_NOTIONAL]:
+                            part = rest
+                        fee = costs[a, MAKER] * cost
+                        why = tally.LIMIT
+                    elif reason < 0 and eod and flags & LAST:
+                        part = rest
+                        price = cells[a, s, CLOSE] * (1.0 - impact) if q > 0.0 else cells[a, s, CLOSE] * (1.0 + impact)
+                        fee = costs[a, TAKER] * cost
+                        why = tally.EOD
+                    part = min(part, room)
+                    if part > 0.0:
+                        room -= part
+                        rest -= part
+                        flow = part * price * (1.0 - fee) if q > 0.0 else -part * price * (1.0 + fee)
+                        cash += flow
+                        cash_flow[j] += flow
+                        filled_notional += part * price
+                        acc[tally.FEES] += part * price * fee
+                        acc[tally.TURNOVER] += part * price
+                        if why != tally.LIMIT:
+                            acc[tally.FORCED] += 1.0
+                        n_fills = tally.record(log, n_fills, s, a, -1.0 if q > 0.0 else 1.0, price, part, fee * part * price, why)
+                if filled_notional == 0.0:
+                    j += 1
+                    continue
+                if overlap:
+                    locked[j] = filled_notional
+                    free_row[j] = settle[s]
+                quantity[j] = rest if q > 0.0 else -rest
+                if rest == 0.0:
+                    quantity[j] = 0.0
+                    if q < 0.0:
+                        shorts -= 1
+                    tally.close(acc, cash_flow[j], hours[s] - entry_hour[j])
+                    if not (overlap and settle[s] > s + 1):
+                        used -= 1
+                        at_decision -= 1
+                        move(symbol, quantity, entry_price, entry_hour, cash_flow, free_row, locked, used, j)
+                        if steal == used:
+                            steal = j
+                        elif steal == j:
+                            steal = -1
+                        continue
+                j += 1
+            # R7 entries, with the money and the slots of the decision
+            if free > 0 and has_candidates and not liquidation:
+                budget = power / free
+                places = free
+                for k in range(start[s], start[s + 1]):
+                    if places == 0 or cand_score[k] < min_edge:
+                        break
+                    a = cand_symbol[k]
+                    if taken_at[a] == s or (eod and int(cells[a, s, FLAGS]) & LAST):
+                        continue
+                    taken_at[a] = s
+                    places -= 1
+                    limit = cand_limit[k]
+                    fee = costs[a, MAKER] * cost
+                    notional = cand_amount[k] * budget
+                    wanted = notional / (limit * (1.0 + fee))
+                    if notional < costs[a, MIN_NOTIONAL] or not wanted > 0.0:
+                        continue
+                    acc[tally.ORDERS] += 1.0
+                    if cand_short[k]:
+                        fraction, price = sell_fill(
+                            limit, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
+                        )
+                    else:
+                        fraction, price = buy_fill(
+                            limit, cells[a, s, OPEN], cells[a, s, HIGH], cells[a, s, LOW], buffer, penetration, touch
+                        )
+                    part = wanted * fraction
+                    if volume_cap > 0.0:
+                        part = min(part, volume_cap * cells[a, s, VOLUME])
+                    if part > 0.0 or (overlap and settle[s] > s + 1):
+                        flow = part * price * (1.0 - fee) if cand_short[k] else -part * price * (1.0 + fee)
+                        symbol[used], entry_price[used], entry_hour[used] = a, price, hours[s]
+                        quantity[used] = -part if cand_short[k] else part
+                        cash_flow[used], free_row[used] = flow, settle[s]
+                        locked[used] = notional * (1.0 - part / wanted) if overlap else 0.0
+                        used += 1
+                        cash += flow
+                    if part > 0.0:
+                        acc[tally.ENTRIES] += 1.0
+                        acc[tally.FEES] += part * price * fee
+                        acc[tally.TURNOVER] += part * price
+                        if cand_short[k]:
+                            shorts += 1
+                        n_fills = tally.record(
+                            log, n_fills, s, a, -1.0 if cand_short[k] else 1.0, price, part, fee * part * price, tally.ENTRY
+                        )
+            if -1e-9 < cash < 0.0:
+                cash = 0.0  # the rounding of a fully spent account is not a loan
+            equity = cash
+            exposed = False
+            deadline = np.inf
+            for j in range(used):
+                if quantity[j] != 0.0:
+                    equity += quantity[j] * marks[symbol[j], s]
+                    exposed = True
+                    if max_hold > 0.0:
+                        deadline = min(deadline, entry_hour[j] + max_hold - 1e-6)  # R4 decides exactly
             # R10 marking
             ruined = equity <= 0.0
             if ruined:
                 equity = 0.0
-            r = equity / prev - 1.0
-            if rows == 0:
-                first_r = prev_r = r
+            first_r, prev_r, prev, peak, floor, drawdown, sum_r, sum_r2, sum_dr2, sum_pos, sum_neg, sum_neg2, n_neg = mark(
+                equity, rows, first_r, prev_r, prev, peak, floor, drawdown, sum_r, sum_r2, sum_dr2, sum_pos, sum_neg, sum_neg2, n_neg
+            )
             rows += 1
             exposed_rows += exposed
-            loss = min(r, 0.0)
-            sum_r += r
-            sum_r2 += r * r
-            sum_pos += r - loss
-            sum_neg += loss
-            sum_neg2 += loss * loss
-            n_neg += r < 0.0
-            sum_dr2 += (r - prev_r) * (r - prev_r)
-            prev_r = r
-            prev = equity
-            if equity > peak:
-                peak = equity
-                floor = peak * (1.0 + drawdown)
-            elif equity < floor:
-                drawdown = equity / peak - 1.0
-                floor = peak * (1.0 + drawdown)
             if keep:
                 equity_all[order[which], s] = equity
             s += 1
@@ -468,9 +391,7 @@ def run(
                 break
         purse[which, 0], purse[which, 1] = cash, used
         for j in range(used):
-            state[which, j, 0], state[which, j, 1] = symbol[j], free_row[j]
-            state[which, j, 2], state[which, j, 3], state[which, j, 4] = quantity[j], entry_price[j], entry_hour[j]
-            state[which, j, 5], state[which, j, 6] = cash_flow[j], locked[j]
+            put(state, which, j, symbol, quantity, entry_price, entry_hour, cash_flow, free_row, locked)
         acc[tally.FINAL], acc[tally.FIRST], acc[tally.PREV_EQUITY], acc[tally.PEAK] = prev, cash0, prev, peak
         acc[tally.DRAWDOWN], acc[tally.ROWS], acc[tally.N_R], acc[tally.EXPOSED] = drawdown, rows, rows, exposed_rows
         acc[tally.FIRST_R], acc[tally.PREV_R], acc[tally.SUM_DR2], acc[tally.N_NEG] = first_r, prev_r, sum_dr2, n_neg

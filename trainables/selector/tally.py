@@ -99,6 +99,18 @@ def skip(acc, rows):
 
 
 @njit(cache=True)
+def close(acc, flow, held_hours):
+    """Counts a finished round trip."""
+    acc[TRADES] += 1.0
+    acc[HOLD_HOURS] += held_hours
+    if flow > 0.0:
+        acc[WINS] += 1.0
+        acc[GROSS_PROFIT] += flow
+    else:
+        acc[GROSS_LOSS] -= flow
+
+
+@njit(cache=True)
 def record(log, n, row, symbol, side, price, quantity, fee, reason):
     """Writes one fill to the log if there is room (a log of no rows only counts); returns the new count."""
     if n < log.shape[0]:

@@ -1,0 +1,122 @@
+"""Steps of the kernels: does an order fill, what a loan costs, which position gives way, what a row adds to the sums."""
+
+from __future__ import annotations
+
+from numba import njit
+
+from trainables.selector import options as opt
+from trainables.selector.candidates import FLAGS, KNOWN_MARK, LAST, TRADABLE
+
+HOURS_PER_YEAR = 8760.0
+
+
+@njit(cache=True, error_model="numpy")
+def buy_fill(limit, o, h, l, buffer, penetration, touch):
+    """Rule R3 for a buy: (fraction filled, price)."""
+    level = limit * (1.0 - buffer)
+    if o <= level:
+        return 1.0, o
+    if l <= level:
+        if penetration:
+            return min(max(touch, (level - l) / max(h - l, 1e-12)), 1.0), limit
+        return 1.0, limit
+    return 0.0, limit
+
+
+@njit(cache=True, error_model="numpy")
+def sell_fill(limit, o, h, l, buffer, penetration, touch):
+    """Rule R3 for a sell: (fraction filled, price)."""
+    level = limit * (1.0 + buffer)
+    if o >= level:
+        return 1.0, o
+    if h >= level:
+        if penetration:
+            return min(max(touch, (h - level) / max(h - l, 1e-12)), 1.0), limit
+        return 1.0, limit
+    return 0.0, limit
+
+
+@njit(cache=True, error_model="numpy")
+def interest(p, hours, cash, used, symbol, quantity, cells, s):
+    """Rule R1: what negative cash and shorts cost for some hours."""
+    due = max(0.0, -cash) * p[opt.P_MARGIN] / HOURS_PER_YEAR * hours
+    for j in range(used):
+        if quantity[j] < 0.0:
+            due += -quantity[j] * cells[symbol[j], s, KNOWN_MARK] * p[opt.P_BORROW] / HOURS_PER_YEAR * hours
+    return due
+
+
+@njit(cache=True, error_model="numpy")
+def stolen(p, s, cells, used, symbol, quantity, entry_price, taken_at, start, cand_symbol, cand_short, cand_score):
+    """Rule R8: the slot that gives way to a better candidate, -1 if none; asked when no slot is free."""
+    steal = -1
+    profit = 0.0
+    for j in range(used):
+        a = symbol[j]
+        if quantity[j] > 0.0 and int(cells[a, s, FLAGS]) & TRADABLE:
+            u = cells[a, s, KNOWN_MARK] / entry_price[j] - 1.0
+            if u >= p[opt.P_STEAL_PROFIT] and (steal < 0 or u < profit or (u == profit and a < symbol[steal])):
+                steal = j
+                profit = u
+    if steal < 0:
+        return -1
+    for k in range(start[s], start[s + 1]):
+        barred = p[opt.P_EOD] != 0.0 and int(cells[cand_symbol[k], s, FLAGS]) & LAST  # it could not be entered now (R6)
+        if not cand_short[k] and taken_at[cand_symbol[k]] != s and not barred:
+            needed = max(p[opt.P_MIN_EDGE], p[opt.P_STEAL_EDGE], profit + p[opt.P_STEAL_MARGIN])
+            return steal if cand_score[k] >= needed else -1
+    return -1
+
+
+@njit(cache=True, error_model="numpy", inline="always")
+def mark(equity, rows, first_r, prev_r, prev, peak, floor, drawdown, sum_r, sum_r2, sum_dr2, sum_pos, sum_neg, sum_neg2, n_neg):
+    """Adds a row's equity to the running sums, which it returns."""
+    r = equity / prev - 1.0
+    if rows == 0:
+        first_r = prev_r = r
+    loss = min(r, 0.0)
+    if equity > peak:
+        peak = equity
+        floor = peak * (1.0 + drawdown)
+    elif equity < floor:
+        drawdown = equity / peak - 1.0
+        floor = peak * (1.0 + drawdown)
+    return (
+        first_r,
+        r,
+        equity,
+        peak,
+        floor,
+        drawdown,
+        sum_r + r,
+        sum_r2 + r * r,
+        sum_dr2 + (r - prev_r) * (r - prev_r),
+        sum_pos + (r - loss),
+        sum_neg + loss,
+        sum_neg2 + loss * loss,
+        n_neg + (r < 0.0),
+    )
+
+
+@njit(cache=True, inline="always")
+def move(symbol, quantity, entry_price, entry_hour, cash_flow, free_row, locked, source, target):
+    """Copies one slot to another."""
+    symbol[target], quantity[target], entry_price[target] = symbol[source], quantity[source], entry_price[source]
+    entry_hour[target], cash_flow[target] = entry_hour[source], cash_flow[source]
+    free_row[target], locked[target] = free_row[source], locked[source]
+
+
+@njit(cache=True, inline="always")
+def put(state, which, j, symbol, quantity, entry_price, entry_hour, cash_flow, free_row, locked):
+    """Keeps slot j of a configuration between blocks of rows."""
+    state[which, j, 0], state[which, j, 1] = symbol[j], free_row[j]
+    state[which, j, 2], state[which, j, 3], state[which, j, 4] = quantity[j], entry_price[j], entry_hour[j]
+    state[which, j, 5], state[which, j, 6] = cash_flow[j], locked[j]
+
+
+@njit(cache=True, inline="always")
+def take(state, which, j, symbol, quantity, entry_price, entry_hour, cash_flow, free_row, locked):
+    """Takes slot j of a configuration back, see `put`."""
+    symbol[j], free_row[j] = int(state[which, j, 0]), int(state[which, j, 1])
+    quantity[j], entry_price[j], entry_hour[j] = state[which, j, 2], state[which, j, 3], state[which, j, 4]
+    cash_flow[j], locked[j] = state[which, j, 5], state[which, j, 6]
