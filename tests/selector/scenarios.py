@@ -14,10 +14,10 @@ from trainables.selector.options import PARAMETERS, profile_defaults
 SYMBOLS = ("AAA", "BBB", "CCC", "DDD")
 
 
-def random_inputs(seed: int, overlap: bool = False) -> SelectorInputs:
+def random_inputs(seed: int, overlap: bool = False, bars: int | None = None) -> SelectorInputs:
     """A market of 1–4 symbols over 20–90 rows with gaps, sessions, odd costs, missing orders and, on request, overlapping bars."""
     rng = np.random.default_rng(seed)
-    n, n_rows = int(rng.integers(1, 5)), int(rng.integers(20, 90))
+    n, n_rows = (4, bars) if bars else (int(rng.integers(1, 5)), int(rng.integers(20, 90)))
     stock = rng.random(n) < 0.5
     start = np.datetime64("2024-03-07T12:00", "ns")
     hours = start + np.arange(n_rows) * np.timedelta64(1, "h")

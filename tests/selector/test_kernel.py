@@ -21,6 +21,7 @@ def load(name):
 
 
 scenarios, reference = load("scenarios"), load("reference")
+from trainables.selector import realistic  # noqa: E402
 from trainables.selector.options import encode  # noqa: E402
 from trainables.selector.simulate import evaluate  # noqa: E402
 
@@ -70,6 +71,15 @@ def test_kernel_equals_the_reference_where_bars_overlap():
             raise AssertionError(f"seed {seed}, config {config}: {error}") from error
         fills += len(got.fills)
     assert fills > 300
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_kernel_equals_the_reference_across_its_blocks_of_rows(seed):
+    inputs = scenarios.random_inputs(seed, overlap=seed % 2 == 1, bars=1500)
+    assert inputs.panel.n_bars > 2 * realistic.BLOCK_CELLS // len(inputs.panel.symbols)
+    config = scenarios.random_config(seed, "realistic") | {"leverage": 1.0, "max_hold": float(20 * (seed % 3))}
+    got, _ = compare(inputs, config, "realistic")
+    assert got.metrics["entries"][0] > 10
 
 
 @pytest.mark.parametrize("profile", ["realistic", "legacy"])

@@ -1,0 +1,222 @@
+"""The selector as a trainable: settings, identity, warm-up, and that nothing of the future reaches the past."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from tests.selector import scenarios
+from trainables.contract import Context, TrainableError, check_config
+from trainables.forecast import empirical
+from trainables.market import MarketError, load_market, sample_panel
+from trainables.policy import decode
+from trainables.selector import SelectorTrainable
+from trainables.selector.inputs import SelectorInputs
+from trainables.selector.options import NAMES, PARAMETERS, PROFILES, encode
+from trainables.selector.simulate import evaluate
+
+SELECTOR = SelectorTrainable()
+DATA = {"source": "sample", "symbols": ["ETHUSD", "BTCUSD", "NVDA"], "bars": 400}
+FAST = {"forecast_window": 48, "logits": [3, 3, 2, 2]}
+BARS = ("open", "high", "low", "close", "volume")
+
+
+def equity(prepared, configs):
+    inputs = prepared.inputs
+    table = encode([dict(prepared.defaults) | dict(c) for c in configs], inputs.profile)
+    return evaluate(inputs.selector, table, profile=inputs.profile, initial_cash=inputs.initial_cash, equity=True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"profil": "legacy"}, "settings.profil: the selector has no such setting; did you mean 'profile'?"),
+        ({"qqq": 1}, "settings.qqq: the selector has no such setting; known: eval_bars, forecast_window, initial_cash, logits, profile"),
+        ({True: 1}, "settings.True: the selector has no such setting"),
+        ({"profile": "realstic"}, "settings.profile: 'realstic' is not allowed; give one of realistic, legacy (did you mean 'realistic'?)"),
+        ({"profile": ["legacy"]}, "settings.profile: ['legacy'] is not allowed"),
+        ({"initial_cash": 0}, "settings.initial_cash: 0 is not allowed; give a number from 0.01"),
+        ({"initial_cash": "10k"}, "settings.initial_cash: '10k' is not allowed"),
+        ({"forecast_window": 23}, "settings.forecast_window: 23 is not allowed; give a whole number from 24"),
+        ({"forecast_window": 48.5}, "settings.forecast_window: 48.5 is not allowed"),
+        ({"logits": [0, 0, 2]}, "settings.logits: [0, 0, 2] is not allowed; give four numbers"),
+        ({"logits": [0, 0, 2, "2"]}, "settings.logits[3]: '2' is not allowed; give a number"),
+        ({"logits": 3}, "settings.logits: 3 is not allowed; give four numbers"),
+        ({"eval_bars": 0}, "settings.eval_bars: 0 is not allowed; give a whole number from 1"),
+        ({"eval_bars": -24}, "settings.eval_bars: -24 is not allowed"),
+        ({"eval_bars": 401}, "settings.eval_bars: 401 asked, the data has 400 rows"),
+    ],
+)
+def test_settings_that_cannot_be_used_are_explained(settings, words):
+    with pytest.raises(TrainableError) as error:
+        SELECTOR.prepare(DATA, settings)
+    assert str(error.value).startswith(words)
+
+
+def test_data_that_cannot_be_used_is_the_markets_error():
+    with pytest.raises(MarketError, match=r"data\.symbls: .*did you mean 'symbols'"):
+        SELECTOR.prepare({"source": "sample", "symbls": ["BTCUSD"]}, {})
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_the_defaults_of_a_profile_are_a_complete_configuration(profile):
+    prepared = SELECTOR.prepare(DATA, FAST | {"profile": profile})
+    assert tuple(prepared.defaults) == NAMES == tuple(p.name for p in SELECTOR.parameters)
+    assert check_config(SELECTOR, prepared.defaults) == prepared.defaults
+    frame = SELECTOR.evaluate_pack([prepared.defaults], Context(prepared.inputs))
+    assert list(frame.columns) == [m.name for m in SELECTOR.metrics]
+    assert SELECTOR.objective in frame and frame["bars"].item() > 300
+    assert prepared.protocol["profile"] == profile
+
+
+def test_the_realistic_default_decides_before_it_trades_and_legacy_does_not():
+    lag = {profile: SELECTOR.prepare(DATA, FAST | {"profile": profile}).defaults["lag"] for profile in PROFILES}
+    assert lag == {"realistic": 1, "legacy": 0}
+    with pytest.raises(TrainableError, match="lag of at least 1"):
+        prepared = SELECTOR.prepare(DATA, FAST)
+        SELECTOR.evaluate_pack([dict(prepared.defaults) | {"lag": 0}], Context(prepared.inputs))
+
+
+def test_the_protocol_tells_settings_apart_and_spellings_of_one_setting_not():
+    def protocol(**settings):
+        return json.dumps(SELECTOR.prepare(DATA, FAST | settings).protocol, sort_keys=True)
+
+    spellings = [
+        {},
+        {"initial_cash": 10_000},
+        {"initial_cash": 1e4},
+        {"eval_bars": None},
+        {"forecast_window": 48.0},
+        {"logits": (3.0, 3, 2, 2)},
+    ]
+    same = {protocol(**x) for x in spellings}
+    assert len(same) == 1
+    others = [{"initial_cash": 9_000}, {"eval_bars": 300}, {"forecast_window": 49}, {"logits": [3, 3, 2, 1]}, {"profile": "legacy"}]
+    assert len(same | {protocol(**x) for x in others}) == 6
+
+
+def test_a_pack_gives_the_rows_of_packs_of_one():
+    prepared = SELECTOR.prepare(DATA, FAST)
+    configs = [scenarios.random_config(seed, "realistic") for seed in range(40)]
+    together = SELECTOR.evaluate_pack(configs, Context(prepared.inputs))
+    assert (together["entries"] > 0).sum() > 10
+    for i, config in enumerate(configs):
+        np.testing.assert_array_equal(SELECTOR.evaluate_pack([config], Context(prepared.inputs)).iloc[0], together.iloc[i])
+
+
+def test_the_order_of_symbols_in_the_study_does_not_matter():
+    configs = [scenarios.random_config(seed, "realistic") for seed in range(20)]
+    frames = []
+    for symbols in (["ETHUSD", "BTCUSD", "NVDA"], ["NVDA", "BTCUSD", "ETHUSD"]):
+        prepared = SELECTOR.prepare(DATA | {"symbols": symbols}, FAST)
+        frames.append((prepared.fingerprint, SELECTOR.evaluate_pack(configs, Context(prepared.inputs))))
+    assert frames[0][0] == frames[1][0]
+    pd.testing.assert_frame_equal(frames[0][1], frames[1][1], check_exact=True)
+
+
+def test_eval_bars_trades_the_last_rows_with_forecasts_warmed_up_by_earlier_ones():
+    prepared = SELECTOR.prepare(DATA, FAST | {"eval_bars": 120})
+    panel, _ = load_market(DATA)
+    panel = panel.select(sorted(panel.symbols))
+    forecasts = empirical(panel, window=48)
+    actions = decode(panel, forecasts, (3, 3, 2, 2))
+    orders = np.stack(
+        [actions.buy_price, actions.sell_price, actions.buy_amount, actions.sell_amount, *map(forecasts.p50, ("high", "low", "close"))]
+    )
+    configs = [{"min_edge": -0.01}, {"min_edge": -0.01, "max_positions": 2, "lag": 3}]
+    tail = SelectorInputs(panel.tail(120), np.ascontiguousarray(orders[:, -120:]))
+    want = evaluate(tail, encode([dict(prepared.defaults) | c for c in configs], "realistic"), profile="realistic", equity=True)
+    got = equity(prepared, configs)
+    pd.testing.assert_frame_equal(got.metrics, want.metrics, check_exact=True)
+    pd.testing.assert_frame_equal(got.equity, want.equity, check_exact=True)
+    assert (got.metrics["bars"] == 120).all() and (got.metrics["entries"] > 0).all()
+    # The first row already has an order: with 120 rows alone it would wait for 24 returns.
+    assert np.isfinite(prepared.inputs.selector.orders[:, 0, :2]).all()
+    cold = SELECTOR.prepare(DATA | {"bars": 24}, FAST)
+    assert np.isnan(cold.inputs.selector.orders).all()
+
+
+def test_all_rows_as_eval_bars_is_no_eval_bars():
+    configs = [scenarios.random_config(seed, "realistic") for seed in range(10)]
+    whole, all_rows = (SELECTOR.prepare(DATA, FAST | {"eval_bars": n}) for n in (None, 400))
+    pd.testing.assert_frame_equal(equity(whole, configs).equity, equity(all_rows, configs).equity, check_exact=True)
+
+
+def test_rows_that_only_warm_up_are_part_of_the_fingerprint(tmp_path):
+    frame = sample_panel(["BTCUSD", "ETHUSD"], bars=200).frame()
+    prints = {}
+    for name in ("same", "again", "early", "late", "volume"):
+        changed = frame.copy()
+        row = {"early": 5, "late": 390, "volume": 300}.get(name)
+        if row is not None:
+            column = "volume" if name == "volume" else "close"
+            changed.loc[row, column] = np.nextafter(changed.loc[row, column], changed.loc[row, "open"])
+        (tmp_path / name).mkdir()
+        prints[name] = SELECTOR.prepare(write(changed, tmp_path / name), FAST | {"eval_bars": 50}).fingerprint
+    assert prints["same"] == prints["again"]
+    assert len(set(prints.values())) == 4
+
+
+def write(frame, folder):
+    """Files of a folder, one per symbol; returns the study's data section."""
+    for symbol, rows in frame.groupby("symbol"):
+        rows.drop(columns="symbol").reset_index(drop=True).to_parquet(folder / f"{symbol}.parquet")
+    return {"source": str(folder)}
+
+
+def with_another_future(frame, last, rng):
+    """The table with every bar that starts after `last` at other prices and volumes, and some of them gone."""
+    after = (frame["timestamp"] > last).to_numpy()
+    n = int(after.sum())
+    other = frame.copy()
+    prices = other.loc[after, ["open", "high", "low", "close"]].to_numpy() * rng.lognormal(0.0, 0.3, (n, 1))
+    middle = prices[:, [0, 3]] * rng.lognormal(0.0, 0.02, (n, 2))
+    other.loc[after, "open"], other.loc[after, "close"] = middle.T
+    other.loc[after, "high"] = middle.max(axis=1) * (1 + rng.exponential(0.01, n))
+    other.loc[after, "low"] = middle.min(axis=1) * (1 - rng.exponential(0.01, n).clip(0, 0.5))
+    other.loc[after, "volume"] = np.round(rng.lognormal(8.0, 2.0, n))
+    return other[~after | (rng.random(len(other)) > 0.1)]
+
+
+@pytest.mark.parametrize("half_hour", [False, True], ids=["one clock", "two clocks"])
+def test_no_bar_after_a_row_moves_equity_up_to_that_row(tmp_path, half_hour):
+    moved = entered = 0
+    for seed in range(6):
+        rng = np.random.default_rng(seed)
+        frame = sample_panel(["AAPL", "BTCUSD", "ETHUSD", "NVDA"], bars=240, seed=seed).frame()
+        if half_hour:  # stocks from the bell on, coins on the hour: bars overlap (rule R11)
+            stock = frame["symbol"].isin(["AAPL", "NVDA"])
+            frame["timestamp"] = frame["timestamp"] + pd.to_timedelta(np.where(stock, 30, 0), unit="m")
+        assets = {"stock": {"can_short": True}, "crypto": {"can_short": True}}
+        configs = [scenarios.random_config(100 * seed + i, "realistic") for i in range(40)]
+        folder = tmp_path / f"{seed}"
+        folder.mkdir()
+        settings = FAST | {"forecast_window": 24}
+        true = equity(SELECTOR.prepare(write(frame, folder) | {"assets": assets}, settings), configs)
+        rows = true.equity.index
+        for last in rows[[60, 100, int(rng.integers(101, len(rows) - 20))]]:
+            place = folder / f"{last:%d%H%M}"
+            place.mkdir()
+            data = write(with_another_future(frame, last, rng), place) | {"assets": assets}
+            other = equity(SELECTOR.prepare(data, settings), configs)
+            past = true.equity.loc[:last]
+            pd.testing.assert_frame_equal(other.equity.loc[:last], past, check_exact=True)
+            moved += (other.equity.iloc[-1] != true.equity.iloc[-1]).sum()
+            entered += (past.nunique() > 1).sum()
+    assert moved > 300 and entered > 300  # otherwise nothing was at stake
+
+
+def test_decisions_carry_no_information_of_the_bar_they_can_fill_in():
+    # Orders that know the next bar's extremes make a fortune at lag 1 and must be worthless a bar later.
+    panel = sample_panel(["BTCUSD", "ETHUSD"], bars=600)
+    panel = dataclasses.replace(
+        panel, assets=tuple(dataclasses.replace(x, maker_fee_bps=0.0, taker_fee_bps=0.0, min_notional=0.0) for x in panel.assets)
+    )
+    peek = [np.vstack((getattr(panel, name)[1:], np.full((1, 2), np.nan))) for name in ("high", "low", "close")]
+    high, low, close = peek
+    orders = np.stack([low * 1.0006, high / 1.0006, np.ones_like(low), np.ones_like(low), high, low, close])
+    configs = [{p.name: p.default for p in PARAMETERS} | {"lag": lag} for lag in (1, 2)]
+    got = evaluate(SelectorInputs(panel, orders), encode(configs, "realistic"), profile="realistic").metrics["total_return"]
+    assert got[0] > 1.0 and abs(got[1]) < 0.5
