@@ -149,7 +149,8 @@ def measure_vectorbt(label: str, quick: bool) -> dict[str, Any]:
     ours = evaluate(inputs, encode(configs, "realistic"), profile="realistic", initial_cash=workload.INITIAL_CASH).metrics
     size = {"assets": len(workload.SYMBOLS), "bars": workload.BARS, "configs": len(configs), "version": vectorbt.__version__}
     best: dict[str, Any] = {}
-    for chunk in (5,) if quick else (1, 5, 10, 20):
+    chunks = (1, 5, 10, 20, 30, 60) if label == VECTORBT else (1, 5, 10, 20)  # metrics need gigabytes beyond
+    for chunk in (5,) if quick else chunks:
         parts = [configs[i : i + chunk] for i in range(0, len(configs), chunk)]
         closes = peer_vectorbt.columns(market, chunk)
         returns: list[float] = []

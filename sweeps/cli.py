@@ -47,6 +47,15 @@ SetOpt = Annotated[
 ]
 
 
+@app.callback(invoke_without_command=True)
+def _command(version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False) -> None:
+    if version:
+        from importlib.metadata import version as installed
+
+        _say(f"alphasweep {installed('alphasweep')}")
+        raise typer.Exit
+
+
 @app.command()
 def run(
     study: StudyArg,
@@ -75,6 +84,7 @@ def run(
         again += [] if value is None else [name, str(value)]
 
     def prepared(made: Any, tally: Any) -> None:
+        progress.prepared()
         _show_prepared(loaded, made)
         total = f"{tally.total:,}" if tally.total is not None else "unbounded"
         _say(f"  {'space':<12} {total} configurations ({loaded.search.sampler})")
@@ -123,7 +133,7 @@ def status(
 
     homes = [_home(study, dir)] if study else sorted(p.parent for p in dir.glob(f"*/{LEDGER}"))
     if not homes:
-        _say(f"No study has run in {dir}. Start one: alphasweep run selector_grid" if dir.is_dir() else f"There is no folder {dir}.")
+        _say(f"No study has run in {dir}{'' if dir.is_dir() else ' (there is no such folder)'}. Start one: alphasweep run selector_grid")
         return
     rows, notes = [], []
     for home in homes:
@@ -351,6 +361,8 @@ def main(args: Sequence[str] | None = None) -> None:
         if error.filename is None:
             raise
         _fail(f"{error.filename}: {error.strerror}")
+    except MemoryError as error:
+        _fail(f"there is not enough memory: {error}")
 
 
 if __name__ == "__main__":

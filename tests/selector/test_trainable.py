@@ -194,7 +194,9 @@ def test_no_bar_after_a_row_moves_equity_up_to_that_row(tmp_path, half_hour):
         folder = tmp_path / f"{seed}"
         folder.mkdir()
         settings = FAST | {"forecast_window": 24}
-        true = equity(SELECTOR.prepare(write(frame, folder) | {"assets": assets}, settings), configs)
+        prepared = SELECTOR.prepare(write(frame, folder) | {"assets": assets}, settings)
+        assert prepared.inputs.selector.overlap == half_hour
+        true = equity(prepared, configs)
         rows = true.equity.index
         for last in rows[[60, 100, int(rng.integers(101, len(rows) - 20))]]:
             place = folder / f"{last:%d%H%M}"
@@ -206,6 +208,50 @@ def test_no_bar_after_a_row_moves_equity_up_to_that_row(tmp_path, half_hour):
             moved += (other.equity.iloc[-1] != true.equity.iloc[-1]).sum()
             entered += (past.nunique() > 1).sum()
     assert moved > 300 and entered > 300  # otherwise nothing was at stake
+
+
+def test_no_bar_or_order_after_a_row_moves_the_kernel_up_to_that_row():
+    moved = 0
+    for seed in range(80):
+        inputs = scenarios.random_inputs(seed, overlap=seed % 2 == 0)
+        panel = inputs.panel
+        rng = np.random.default_rng(seed)
+        t = int(rng.integers(panel.n_bars // 2, panel.n_bars - 1))
+        configs = [scenarios.random_config(50 * seed + i, "realistic") for i in range(10)]
+        scale = np.where(np.arange(panel.n_bars)[:, None] > t, rng.lognormal(0.0, 0.5, panel.close.shape), 1.0)
+        orders = inputs.orders * np.where(np.arange(panel.n_bars) > t, rng.lognormal(0.0, 0.5, (7, panel.n_bars)), 1.0)[:, :, None]
+        other = SelectorInputs(dataclasses.replace(panel, **{name: getattr(panel, name) * scale for name in BARS}), orders)
+        table = encode(configs, "realistic")
+        here, there = (evaluate(x, table, profile="realistic", equity=True).equity.to_numpy() for x in (inputs, other))
+        np.testing.assert_array_equal(here[: t + 1], there[: t + 1])
+        moved += (here[-1] != there[-1]).sum()
+    assert moved > 200
+
+
+def test_the_close_of_a_bar_changes_nothing_that_filled_in_it():
+    # A decision at the start of a row knows neither its close nor its volume; only the close of the day trades at it.
+    compared = 0
+    for seed in range(80):
+        inputs = scenarios.random_inputs(seed, overlap=seed % 2 == 0)
+        panel = inputs.panel
+        rng = np.random.default_rng(seed)
+        configs = [
+            scenarios.random_config(70 * seed + i, "realistic") | {"max_volume_fraction": 0.0, "cost_multiplier": 1.0} for i in range(10)
+        ]
+        for t in rng.integers(panel.n_bars // 2, panel.n_bars, 3):
+            now = (np.arange(panel.n_bars) == t)[:, None]
+            close = np.where(now, panel.low + (panel.high - panel.low) * rng.random(panel.close.shape), panel.close)
+            volume = np.where(now, panel.volume * 3.0, panel.volume)
+            other = SelectorInputs(dataclasses.replace(panel, close=close, volume=volume), inputs.orders)
+            table = encode(configs, "realistic")
+            stamp = pd.Timestamp(panel.times[t], tz="UTC")
+            logs = []
+            for market in (inputs, other):
+                fills = evaluate(market, table, profile="realistic", fills=True).fills
+                logs.append(fills[(fills["timestamp"] <= stamp) & (fills["reason"] != "eod")].reset_index(drop=True))
+            pd.testing.assert_frame_equal(*logs, check_exact=True)
+            compared += (logs[0]["timestamp"] == stamp).sum()
+    assert compared > 100
 
 
 def test_decisions_carry_no_information_of_the_bar_they_can_fill_in():

@@ -61,8 +61,12 @@ def stolen(p, s, cells, used, symbol, quantity, entry_price, taken_at, start, ca
     if steal < 0:
         return -1
     for k in range(start[s], start[s + 1]):
-        barred = p[opt.P_EOD] != 0.0 and int(cells[cand_symbol[k], s, FLAGS]) & LAST  # it could not be entered now (R6)
-        if not cand_short[k] and taken_at[cand_symbol[k]] != s and not barred:
+        a = cand_symbol[k]
+        barred = p[opt.P_EOD] != 0.0 and int(cells[a, s, FLAGS]) & LAST  # it could not be entered now (R6)
+        if taken_at[a] == s or barred:
+            continue
+        taken_at[a] = s  # a symbol competes once, with its better side (A5); without a free slot nothing else asks
+        if not cand_short[k]:
             needed = max(p[opt.P_MIN_EDGE], p[opt.P_STEAL_EDGE], profit + p[opt.P_STEAL_MARGIN])
             return steal if cand_score[k] >= needed else -1
     return -1
