@@ -1,7 +1,7 @@
 """The K-position selector as a researcher would first write it: DataFrames, and one Python loop over the rows.
 
-Rules A1–A5, R3–R5 and R7 of docs/fills.md, long only, binary fills, leverage 1, markets that never close; written against
-the document, not against our kernel.
+Rules A1–A5, R3–R5 and R7 of docs/fills.md, long only, binary fills, leverage 1, markets that never close; it shares
+no code with our kernel.
 """
 
 from __future__ import annotations
@@ -84,9 +84,10 @@ def simulate(frames: Frames, config: Mapping[str, Any], initial_cash: float) -> 
             budget = (1 - config["cash_buffer"]) * max(0.0, value - gross) / free
             for symbol in ranked[:free]:
                 limit = buy_limits.iloc[i][symbol]
-                quantity = beta.iloc[i][symbol] * budget / (limit * (1 + maker[symbol]))
-                if quantity * limit < costs["min_notional"][symbol] or not quantity > 0:
+                notional = beta.iloc[i][symbol] * budget
+                if notional < costs["min_notional"][symbol] or not notional > 0:
                     continue
+                quantity = notional / (limit * (1 + maker[symbol]))
                 if opens[symbol] <= limit * (1 - buffer):
                     price = opens[symbol]
                 elif lows[symbol] <= limit * (1 - buffer):

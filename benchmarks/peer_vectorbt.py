@@ -1,7 +1,7 @@
 """The K-position selector on vectorbt's shared-cash engine: `Portfolio.from_order_func` with an order function that decides for itself.
 
-Rules A1–A5, R3–R5 and R7 of docs/fills.md, long only, binary fills, leverage 1, markets that never close; written against
-the document, not against our kernel. vectorbt keeps the account: cash shared by a group of columns, positions, fees and order
+Rules A1–A5, R3–R5 and R7 of docs/fills.md, long only, binary fills, leverage 1, markets that never close; it shares no code
+with our kernel. vectorbt keeps the account: cash shared by a group of columns, positions, fees and order
 records. One group of columns is one configuration, so many configurations run in one call of the engine.
 
 Limits, amounts and scores are made ahead with NumPy, once for all configurations that share them, as a user of vectorbt
@@ -132,9 +132,10 @@ def _decide(c, hours, open_, high, low, close, signal, which, params, maker, tak
             last_score, last_a = best, pick
             limit = table[0, pick]
             fee = maker[pick] * cost
-            size = table[2, pick] * budget / (limit * (1.0 + fee))
-            if size * limit < min_notional[pick] or not size > 0.0:
+            notional = table[2, pick] * budget
+            if notional < min_notional[pick] or not notional > 0.0:
                 continue
+            size = notional / (limit * (1.0 + fee))
             price = 0.0
             if open_[i, pick] <= limit * (1.0 - buffer):
                 price = open_[i, pick]

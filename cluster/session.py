@@ -33,7 +33,7 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
     started = not ray.is_initialized()
     if started:
         local = {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False}
-        ray.init(address=address, log_to_driver=False, logging_level="ERROR", **({} if address else local))
+        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else local))
     try:
         yield int(ray.cluster_resources().get("CPU", 1))
     finally:

@@ -72,16 +72,16 @@ def run(
     """Run a study, or go on with it: what has a result is not evaluated again."""
     from results.leaderboard import render
     from sweeps.progress import StudyProgress
+    from sweeps.runner import Search
     from sweeps.runner import run as run_study
     from sweeps.study import Study
 
     overrides = list(set_ or []) + ([f"search.trials={trials}"] if trials is not None else [])
     loaded = Study.load(study, overrides)
-    progress = StudyProgress(out, loaded.objective or "objective")
-    where = [] if dir == Path("runs") else ["--dir", str(dir)]
-    again = ["alphasweep", "run", study, *where]
-    for name, value in [*(("--set", item) for item in set_ or ()), ("--trials", trials), ("--slots", slots), ("--cluster", cluster)]:
-        again += [] if value is None else [name, str(value)]
+    with loaded.located():
+        progress = StudyProgress(out, loaded.objective or Search(loaded).trainable.objective)
+    options = [*(("--set", item) for item in set_ or ()), ("--trials", trials), ("--slots", slots), ("--cluster", cluster)]
+    again = _command_for("run", study, dir, *(str(part) for name, value in options if value is not None for part in (name, value)))
 
     def prepared(made: Any, tally: Any) -> None:
         progress.prepared()
@@ -93,15 +93,15 @@ def run(
         with progress, loaded.located():
             result = run_study(loaded, dir, fresh=fresh, slots=slots, address=cluster, on_prepared=prepared, on_progress=progress.update)
     except KeyboardInterrupt:
-        _say(f"Interrupted. Results accepted so far are safe; the same command goes on: {shlex.join(again)}", console=err)
+        _say(f"Interrupted. Results accepted so far are safe; the same command goes on: {again}", console=err)
         raise typer.Exit(130) from None
     _say(_outcome(result))
     if result.tally.failed:
-        reason = shlex.join(["alphasweep", "status", loaded.name, *where])
-        _say(Text.assemble((f"{result.tally.failed:,} configurations failed", "red"), f"; {reason} shows why."))
+        status_command = _command_for("status", loaded.name, dir)
+        _say(Text.assemble((f"{result.tally.failed:,} configurations failed", "red"), f"; {status_command} shows why."))
     out.print(render(result.leaderboard(top=top), width=out.width))
     if result.stopped:
-        _say(Text.assemble("Stopped. Nothing is lost; the same command goes on: ", (shlex.join(again), "bold")))
+        _say(Text.assemble("Stopped. Nothing is lost; the same command goes on: ", (again, "bold")))
         raise typer.Exit(130)
 
 
@@ -238,6 +238,8 @@ def verify(study: NameArg, dir: DirOpt = Path("runs")) -> None:
     out.print(_table(("", ""), rows, title=f"{study}: {'verified' if found.ok else 'NOT verified'}"))
     for line in found.problems:
         _say(Text(f"  {line}", "red"))
+    if found.failed:
+        _say(Text(f"  {found.failed:,} points have failed and have no metrics; {_command_for('status', study, dir)} shows why", "red"))
     if not found.ok:
         raise typer.Exit(1)
 
@@ -315,6 +317,11 @@ def _table(columns: Sequence[str], rows: Iterable[Sequence[str | Text]], title: 
 def _say(line: str | Text, console: Console = out) -> None:
     """Prints a line as it is: no markup, no colouring, and unbroken, so that pipes and copies get whole lines."""
     console.print(line if isinstance(line, Text) else Text(line), soft_wrap=True)
+
+
+def _command_for(name: str, study: str, dir: Path, *options: str) -> str:
+    """Returns a command to copy."""
+    return shlex.join(["alphasweep", name, study, *([] if dir == Path("runs") else ["--dir", str(dir)]), *options])
 
 
 def _home(study: str, folder: Path) -> Path:

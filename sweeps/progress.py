@@ -48,6 +48,7 @@ class StudyProgress:
     def prepared(self) -> None:
         """Says that data are loaded and Ray comes next."""
         self._bar.update(self._task, description="starting Ray")
+        self._recent = deque([(time.monotonic(), 0)])
 
     def update(self, tally: Tally) -> None:
         """Shows the state after a pack."""

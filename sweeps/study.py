@@ -301,6 +301,8 @@ def _override(mapping: dict[str, Any], item: str, places: dict[str, str]) -> Non
     for old in [k for k in places if k.startswith(f"{name}.")]:
         del places[old]
     places[name] = f"--set {item}"
+    for i in range(1, len(path)):
+        places.setdefault(".".join(path[:i]), places[name])
 
 
 _NEEDED = {

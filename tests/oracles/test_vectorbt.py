@@ -7,7 +7,7 @@ Two comparisons, both at 1e-12 relative on equity, cash and total fees (ratios t
    maximum drawdown, Sharpe. The forced closes reach vectorbt as the open, a slippage and a taker fee, so it works out
    their price itself. Stocks with sessions, shorts, work stealing, partial fills and volume caps take part.
 2. `Portfolio.from_order_func` with an order function that decides for itself (benchmarks/peer_vectorbt.py: rules A1–A5,
-   R3–R5, R7, written from docs/fills.md) on vectorbt's own account: K positions, buffers, forced closes. Compared: every order
+   R3–R5, R7, no code shared with ours) on vectorbt's own account: K positions, buffers, forced closes. Compared: every order
    and equity at every bar. It is also the peer our speed is measured against, so the benchmark compares equal work.
 
 Different by design, hence left out: vectorbt has no interest on cash or borrowed stock and refuses a negative cash balance

@@ -156,7 +156,7 @@ class SelectorInputs:
             present, tradable, last = self._legacy_masks(cells, forecasts, stock, market_hours)
             cells[:, :, HELD_MARK] = _carried(np.where(present, bars.close, np.nan)).T
         cells[:, :, FLAGS] = (TRADABLE * tradable + LAST * last + PRESENT * present).T
-        return Aligned(read_only(cells), read_only(forecasts), read_only(present.any(axis=1)))
+        return Aligned(read_only(cells), read_only(forecasts), read_only(np.asarray(present.any(axis=1))))
 
     def _legacy_masks(
         self, cells: np.ndarray, forecasts: np.ndarray, stock: np.ndarray, market_hours: bool

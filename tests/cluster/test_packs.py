@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+
+from cluster.packs import PackResult, PackTask, isolate, run_packs
+
+
+def test_one_bad_point_costs_only_itself_and_few_calls() -> None:
+    calls = []
+
+    def evaluate(points):
+        calls.append(len(points))
+        if 700 in points:
+            raise ValueError("bad point")
+        return np.array([[float(p), 2.0 * p] for p in points])
+
+    metrics, errors = isolate(evaluate, list(range(1000)), 2)
+    assert errors == {700: "ValueError: bad point"}
+    good = np.delete(np.arange(1000), 700)
+    np.testing.assert_array_equal(metrics[good], np.c_[good, 2 * good])
+    assert np.isnan(metrics[700]).all()
+    assert len(calls) <= 2 * np.log2(1000) + 2
+
+
+def test_every_point_may_fail() -> None:
+    def evaluate(points):
+        raise RuntimeError("no")
+
+    metrics, errors = isolate(evaluate, [5, 6, 7], 1)
+    assert np.isnan(metrics).all()
+    assert sorted(errors) == [0, 1, 2]
+
+
+class ListFeed:
+    """Hands out fixed packs and keeps what comes back."""
+
+    def __init__(self, packs):
+        self.todo = [PackTask(i, tuple(points)) for i, points in enumerate(packs)]
+        self.flying: set[int] = set()
+        self.results: dict[int, PackResult] = {}
+        self.lost: list[int] = []
+
+    def next(self):
+        if not self.todo:
+            return None
+        task = self.todo.pop(0)
+        self.flying.add(task.attempt)
+        return task
+
+    @property
+    def exhausted(self):
+        return not self.todo and not self.flying
+
+    def deliver(self, result):
+        self.flying.remove(result.attempt)
+        self.results[result.attempt] = result
+
+    def crashed(self, attempt, error):
+        self.flying.remove(attempt)
+        self.lost.append(attempt)
+
+
+def evaluate(points, inputs):
+    if 66 in points:
+        os._exit(1)
+    inputs["table"].flags.writeable and exit("shared arrays are read-only")
+    return np.array([[inputs["table"][p], os.getpid()] for p in points], dtype=float)
+
+
+@pytest.mark.ray
+def test_packs_share_inputs_reuse_actors_and_survive_a_dead_worker(ray_cpus, tmp_path) -> None:
+    feed = ListFeed([range(0, 5), [7, 9, 11], [66], [20], [21], [22], [23], [24]])
+    run_packs(feed, evaluate, {"table": np.arange(100.0) ** 2}, 2, slots=ray_cpus, scratch=tmp_path, name="packs")
+    assert feed.lost == [2]
+    assert sorted(feed.results) == [0, 1, 3, 4, 5, 6, 7]
+    np.testing.assert_array_equal(feed.results[1].metrics[:, 0], [49.0, 81.0, 121.0])
+    assert feed.results[1].seconds > 0
+    processes = {r.metrics[0, 1] for r in feed.results.values()}
+    assert len(processes) <= ray_cpus + 1  # actors are kept between packs; one more stands in for the dead one
+
+
+@pytest.mark.ray
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_a_local_session_listens_on_loopback_only() -> None:
+    # A process of its own: where a server listens is decided when Ray is imported.
+    script = """
+    import re, os, subprocess
+    from pathlib import Path
+    from cluster.session import ray_session
+
+    def children(pid):
+        found = [int(c) for t in Path(f"/proc/{pid}/task").iterdir() for c in (t / "children").read_text().split()]
+        return found + [g for c in found for g in children(c)]
+
+    def listening():
+        rows = [l.split() for f in ("tcp", "tcp6") for l in Path(f"/proc/net/{f}").read_text().splitlines()[1:]]
+        return {r[9]: r[1].rsplit(":")[0] for r in rows if r[3] == "0A"}
+
+    with ray_session(None, 1):
+        import ray
+        ray.get(ray.remote(lambda: 1).remote())
+        sockets = listening()
+        mine = set()
+        for pid in [os.getpid(), *children(os.getpid())]:
+            for fd in Path(f"/proc/{pid}/fd").iterdir():
+                try:
+                    inode = re.fullmatch(r"socket:\\[(\\d+)\\]", os.readlink(fd))
+                except OSError:
+                    continue
+                if inode and inode[1] in sockets:
+                    mine.add(sockets[inode[1]])
+    print(sorted(mine))
+    """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    addresses = eval_list(done.stdout.strip().splitlines()[-1])
+    assert addresses, "Ray listens somewhere"
+    assert set(addresses) <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+def eval_list(text):
+    return [part.strip(" '[]") for part in text.split(",")]

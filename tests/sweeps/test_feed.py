@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cluster.packs import PackResult
+from results import Header, Ledger, Metric
+from search_spaces import Space, make_sampler
+from sweeps.feed import LARGEST_PACK, Backlog, StudyFeed, Tally
+
+METRICS = (Metric("score", "max", "ratio"),)
+
+
+def header() -> Header:
+    context = {"trainable": "toy", "version": "1", "data_fingerprint": "d", "protocol": {"defaults": {"x": 0}}, "seed": 0}
+    return Header(name="s", spec={}, context=context, metrics=METRICS, objective="score")
+
+
+class Bench:
+    """A feed over a real ledger, and a worker that can be told what to do."""
+
+    def __init__(self, path: Any, values: Any, slots: int = 2, create: bool = True):
+        self.ledger = Ledger.create(path, header()) if create else Ledger.open(path)
+        self.ledger.begin_session({})
+        self.space = Space.parse({"x": values})
+        sampler = make_sampler("grid", self.space, trials=None, seed=0)
+        self.tally = Tally(sampler.size)
+        plan = self.ledger.add_plan(self.space.to_dict(), {"sampler": "grid"}, sampler.size)
+        backlog = Backlog(sampler, dict, self.ledger, plan, lambda points: set(), self.tally)
+        self.reports: list[int] = []
+        self.feed = StudyFeed(backlog, self.ledger, plan, self.tally, slots, lambda t: self.reports.append(t.done))
+        self.sizes: list[int] = []
+
+    def finish(self, task: Any, seconds_each: float = 1e-4, errors: dict[int, str] | None = None) -> None:
+        self.sizes.append(len(task.points))
+        metrics = np.array([[float(p)] for p in task.points])
+        self.feed.deliver(PackResult(task.attempt, metrics, errors or {}, seconds_each * len(task.points), "here"))
+
+    def run(self, seconds_each: float = 1e-4) -> None:
+        while (task := self.feed.next()) is not None:
+            self.finish(task, seconds_each)
+
+
+@pytest.fixture
+def path(tmp_path: Any) -> str:
+    return str(tmp_path / "ledger.sqlite")
+
+
+def test_packs_grow_towards_a_second_of_work_and_every_point_is_taken_once(path: str) -> None:
+    bench = Bench(path, list(range(30_000)))
+    bench.run(seconds_each=1e-3)
+    assert bench.tally.done == 30_000 and bench.feed.exhausted
+    assert bench.ledger.counts()["completed"] == 30_000
+    assert bench.sizes[0] == 16 and 500 <= max(bench.sizes) <= 2000
+    assert bench.reports == sorted(bench.reports)
+
+
+def test_packs_never_exceed_the_largest_and_the_rest_is_shared_at_the_end(path: str) -> None:
+    bench = Bench(path, {"int": [0, 99_999]})
+    bench.run(seconds_each=1e-9)
+    assert max(bench.sizes) <= LARGEST_PACK
+    assert bench.sizes[-1] <= bench.sizes[-2] <= max(bench.sizes)
+
+
+def test_slow_configurations_go_one_at_a_time(path: str) -> None:
+    bench = Bench(path, list(range(40)))
+    bench.run(seconds_each=30.0)
+    assert bench.sizes[1:] == [1] * 24  # after the first 16
+
+
+def test_the_next_session_takes_only_what_has_no_result(path: str) -> None:
+    first = Bench(path, list(range(100)))
+    done = first.feed.next()
+    lost = first.feed.next()
+    first.finish(done)
+    first.ledger.close()
+    second = Bench(path, list(range(100)), create=False)
+    second.run()
+    assert set(lost.points) <= set(range(100)) - set(done.points)
+    assert second.tally.known == len(done.points) and second.tally.done == 100 - len(done.points)
+    assert second.ledger.counts()["completed"] == 100
+
+
+def test_a_configuration_met_again_in_another_plan_is_not_evaluated_again(path: str) -> None:
+    first = Bench(path, [1, 2, 3])
+    first.run()
+    first.ledger.close()
+    second = Bench(path, [3, 4, 1], create=False)
+    second.run()
+    assert sum(second.sizes) == 1 and second.tally.known == 2
+
+
+def test_equal_values_spelled_differently_are_one_configuration(path: str) -> None:
+    bench = Bench(path, [0, 1])
+    bench.run()
+    bench.ledger.close()
+    again = Bench(path, [1.0, 0.0], create=False)  # 0 is also the parameter's default, which a configuration may leave out
+    again.run()
+    assert sum(again.sizes) == 0
+
+
+def test_a_pack_that_kills_its_worker_is_halved_until_the_culprit_stands_alone(path: str) -> None:
+    bench = Bench(path, list(range(64)), slots=1)
+    deaths = 0
+    while (task := bench.feed.next()) is not None:
+        if 13 in task.points:
+            deaths += 1
+            bench.feed.crashed(task.attempt, "the worker process died")
+        else:
+            bench.finish(task)
+    counts = bench.ledger.counts()
+    assert (counts["completed"], counts["failed"]) == (63, 1)
+    assert deaths <= np.log2(16) + 2
+    [failure] = bench.ledger.failures(5)
+    assert failure["trial"] == 13 and "died" in failure["error"] and "twice" in failure["error"]
+    assert bench.tally.failed == 1 and bench.feed.exhausted
+
+
+def test_failed_points_are_kept_with_their_message(path: str) -> None:
+    bench = Bench(path, [5, 6, 7, 8], slots=1)
+    bench.finish(bench.feed.next(), errors={2: "ValueError: no"})
+    assert bench.ledger.counts()["failed"] == 1
+    assert bench.ledger.failures(1)[0]["error"] == "ValueError: no"
+
+
+def test_stopping_hands_out_nothing_more_and_keeps_what_comes_in(path: str) -> None:
+    bench = Bench(path, list(range(100)))
+    task = bench.feed.next()
+    bench.feed.stopping = True
+    assert bench.feed.next() is None and bench.feed.exhausted
+    bench.finish(task)
+    assert bench.ledger.counts()["completed"] == len(task.points)
+
+
+def test_a_late_result_of_a_lost_pack_changes_nothing(path: str) -> None:
+    bench = Bench(path, list(range(16)), slots=1)
+    task = bench.feed.next()
+    bench.feed.crashed(task.attempt, "the worker process died")
+    with pytest.raises(KeyError):
+        bench.feed.deliver(PackResult(task.attempt, np.zeros((16, 1)), {}, 0.1, "late"))
+    bench.run()
+    assert bench.ledger.counts()["completed"] == 16
+
+
+def test_best_follows_the_objective(path: str) -> None:
+    bench = Bench(path, list(range(50)))
+    bench.run()
+    assert bench.tally.best == 49.0

@@ -1,0 +1,64 @@
+"""kill -9 of the driver at random moments: nothing lost, nothing twice, and the same results as without."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from results import Ledger
+from sweeps.runner import LEDGER, verify
+
+STUDY = ("run", "selector_wide", "--trials", "20000", "--set", "data.bars=4320")
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "sweeps.cli", *STUDY, "--dir", str(folder)]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def done(folder: Path) -> int:
+    path = folder / "selector_wide" / LEDGER
+    if not path.exists():
+        return 0
+    try:
+        with Ledger.open(path, readonly=True) as ledger:
+            return ledger.counts()["completed"]
+    except ValueError:
+        return 0  # killed while the file was being made
+
+
+def results(folder: Path) -> tuple[str, pd.DataFrame]:
+    home = folder / "selector_wide"
+    found = verify(home)
+    assert found.ok and found.points == 20_000 and found.missing == found.duplicated == found.corrupt == 0, found
+    with Ledger.open(home / LEDGER, readonly=True) as ledger:
+        frame = ledger.frame().sort_values("trial").reset_index(drop=True)
+    return found.certificate, frame.drop(columns=["attempt", "seconds", "error", "source"], errors="ignore")
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("kills", [pytest.param(2, id="2"), pytest.param(20, id="20", marks=pytest.mark.slow)])
+def test_a_killed_study_resumes_to_the_results_of_an_undisturbed_one(kills: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(kills)
+    progress = []
+    for _ in range(kills):
+        driver = start(tmp_path / "killed")
+        # Some die while they start, most while they work.
+        time.sleep(rng.uniform(2.0, 14.0))
+        os.kill(driver.pid, signal.SIGKILL)
+        assert driver.wait() == -signal.SIGKILL, "it ended before it was killed: give it more to do"
+        progress.append(done(tmp_path / "killed"))
+    assert start(tmp_path / "killed").wait() == 0
+    assert progress == sorted(progress) and 0 < progress[-1] < 20_000, progress
+    assert start(tmp_path / "whole").wait() == 0
+    killed, whole = results(tmp_path / "killed"), results(tmp_path / "whole")
+    assert killed[0] == whole[0]
+    pd.testing.assert_frame_equal(killed[1], whole[1])
