@@ -20,58 +20,46 @@ MAKER, TAKER, HALF_SPREAD, MIN_NOTIONAL, CAN_LONG, CAN_SHORT = range(6)
 
 
 @njit(cache=True, error_model="numpy")
-def _score(mode, risk, limit, ph, pl, pc, cost, amount, is_short):
-    """Rule A4 for one order; `cost` is twice the maker fee."""
-    if is_short:
-        if mode == 2:
-            return ((limit - pc) / limit - cost) * amount
-        edge = (limit - pl) / limit
-        if mode == 0:
-            against = (ph - limit) / limit
-            if not against <= 0.0:  # a missing forecast stays missing
-                edge -= risk * against
-    else:
-        if mode == 2:
-            return ((pc - limit) / limit - cost) * amount
-        edge = (ph - limit) / limit
-        if mode == 0:
-            against = (limit - pl) / limit
-            if not against <= 0.0:
-                edge -= risk * against
-    return (edge - cost) * amount
+def amounts(buy, sell, low, close, intensity, dip, percent):
+    """Rules A1 and A2: (buy amount, sell amount) in [0, 1]; NaN stays NaN."""
+    top = 100.0 if percent else 1.0
+    buy *= intensity
+    sell *= intensity
+    buy = 0.0 if buy < 0.0 else (top if buy > top else buy)
+    sell = 0.0 if sell < 0.0 else (top if sell > top else sell)
+    if percent and (buy > 1.0 or sell > 1.0):
+        buy /= 100.0
+        sell /= 100.0
+    return 0.0 if low > close * (1.0 - dip) else buy, sell
+
+
+@njit(cache=True, error_model="numpy")
+def limits(buy, sell, offset):
+    """Rule A1: (buy limit, sell limit)."""
+    low = buy * (1.0 - offset)
+    high = sell * (1.0 + offset)
+    return low, low if high < low else high
 
 
 @njit(cache=True, error_model="numpy")
 def order_amounts(cells, t, a, intensity, dip, percent):
-    """Rules A1 and A2: (buy amount, sell amount) in [0, 1] of the order row t knows of symbol a."""
-    buy = cells[a, t, BUY_AMOUNT] * intensity
-    sell = cells[a, t, SELL_AMOUNT] * intensity
-    if percent:
-        buy = min(max(buy, 0.0), 100.0)
-        sell = min(max(sell, 0.0), 100.0)
-        if buy > 1.0 or sell > 1.0:
-            buy /= 100.0
-            sell /= 100.0
-    else:
-        buy = min(max(buy, 0.0), 1.0)
-        sell = min(max(sell, 0.0), 1.0)
-    if cells[a, t, ORDER_LOW] > cells[a, t, ORDER_CLOSE] * (1.0 - dip):
-        buy = 0.0
-    return buy, sell
+    """(buy amount, sell amount) of the order row t knows of symbol a."""
+    return amounts(
+        cells[a, t, BUY_AMOUNT], cells[a, t, SELL_AMOUNT], cells[a, t, ORDER_LOW], cells[a, t, ORDER_CLOSE], intensity, dip, percent
+    )
 
 
 @njit(cache=True, error_model="numpy")
 def order_limits(cells, t, a, offset):
-    """Rule A1: (buy limit, sell limit) of the order row t knows of symbol a."""
-    buy = cells[a, t, BUY] * (1.0 - offset)
-    sell = max(cells[a, t, SELL] * (1.0 + offset), buy)
-    return buy, sell
+    """(buy limit, sell limit) of the order row t knows of symbol a."""
+    return limits(cells[a, t, BUY], cells[a, t, SELL], offset)
 
 
 @njit(cache=True, error_model="numpy")
 def build(
-    cells,
+    orders,
     forecasts,
+    tradable,
     costs,
     intensity,
     offset,
@@ -92,8 +80,9 @@ def build(
     """Fills the compressed candidate lists of one group.
 
     Args:
-        cells: float64 (A, T, CELL); NaN where there is no order.
+        orders: float64 (6, T, A): buy, sell, buy amount, sell amount, order's low, order's close; NaN where there is no order.
         forecasts: float64 (3, T, A): p50 of high, low, close the order knows.
+        tradable: bool (T, A).
         costs: float64 (A, 6), see the constants above.
         intensity, offset, risk, mode, dip, cost_multiplier, allow_short: the group's parameters.
         threshold: Smallest score any configuration of the group accepts.
@@ -103,28 +92,38 @@ def build(
     Returns:
         Number of candidates.
     """
-    n_assets, n_rows = cells.shape[:2]
+    n_rows, n_assets = tradable.shape
+    # Rule A4: `close` aims at one price and fears none, `high` aims at the far one, `high_low` also fears the near one.
+    aim_long = 2 if mode == 2 else 0
+    aim_short = 2 if mode == 2 else 1
+    fear_long, fear_short, fear = (1, 0, risk) if mode == 0 else (aim_long, aim_short, 0.0)
+    bid, ask, beta, gamma, long_score, short_score = np.empty((6, n_assets))
     n = 0
     for t in range(n_rows):
+        for a in range(n_assets):  # without branches, for the vector unit
+            b, s = limits(orders[0, t, a], orders[1, t, a], offset)
+            beta[a], gamma[a] = amounts(orders[2, t, a], orders[3, t, a], orders[4, t, a], orders[5, t, a], intensity, dip, percent)
+            against = (b - forecasts[fear_long, t, a]) / b
+            against = 0.0 if against <= 0.0 else against  # a missing forecast stays missing
+            cost = 2.0 * costs[a, MAKER] * cost_multiplier
+            bid[a], ask[a] = b, s
+            long_score[a] = ((forecasts[aim_long, t, a] - b) / b - fear * against - cost) * beta[a]
+        if allow_short:
+            for a in range(n_assets):
+                s = ask[a]
+                against = (forecasts[fear_short, t, a] - s) / s
+                against = 0.0 if against <= 0.0 else against
+                cost = 2.0 * costs[a, MAKER] * cost_multiplier
+                short_score[a] = ((s - forecasts[aim_short, t, a]) / s - fear * against - cost) * gamma[a]
         start[t] = n
         first = n
         for a in range(n_assets):
-            if int(cells[a, t, FLAGS]) & TRADABLE == 0:
+            if not tradable[t, a]:
                 continue
-            cost = 2.0 * costs[a, MAKER] * cost_multiplier
-            beta, gamma = order_amounts(cells, t, a, intensity, dip, percent)
-            buy, sell = order_limits(cells, t, a, offset)
-            for side in range(2):
-                if side == 0:
-                    if costs[a, CAN_LONG] == 0.0 or not beta > 0.0:
-                        continue
-                    price, size = buy, beta
-                else:
-                    if not allow_short or costs[a, CAN_SHORT] == 0.0 or not gamma > 0.0:
-                        continue
-                    price, size = sell, gamma
-                value = _score(mode, risk, price, forecasts[0, t, a], forecasts[1, t, a], forecasts[2, t, a], cost, size, side == 1)
-                if not (value >= threshold) or not np.isfinite(value):
+            for side in range(2 if allow_short else 1):
+                value = short_score[a] if side else long_score[a]
+                size = gamma[a] if side else beta[a]
+                if not (value >= threshold and value < np.inf and size > 0.0 and costs[a, CAN_SHORT if side else CAN_LONG] != 0.0):
                     continue
                 # Insertion from the back; symbols arrive ascending, so on equal scores the later symbol goes first (rule A5),
                 # and within a symbol the long, which arrives first, stays first.
@@ -133,32 +132,32 @@ def build(
                     symbol[i] = symbol[i - 1]
                     short[i] = short[i - 1]
                     score[i] = score[i - 1]
-                    limit[i] = limit[i - 1]
-                    amount[i] = amount[i - 1]
                     i -= 1
                 symbol[i] = a
                 short[i] = side == 1
                 score[i] = value
-                limit[i] = price
-                amount[i] = size
                 n += 1
+        for i in range(first, n):
+            a = symbol[i]
+            limit[i] = ask[a] if short[i] else bid[a]
+            amount[i] = gamma[a] if short[i] else beta[a]
     start[n_rows] = n
     return n
 
 
 @njit(cache=True, error_model="numpy")
-def shortcuts(cells, start, score, offset, nonempty, top, reach):
+def shortcuts(exits, start, score, offset, nonempty, top, reach):
     """Fills what lets a kernel pass over rows in which nothing can happen.
 
     Args:
-        cells, start, score: The group's, see `build`.
+        exits: float64 (3, A, T): buy, sell, and the high (inf on a session's last bar, -inf where nothing can trade).
+        start, score: The group's, see `build`.
         offset: The group's parameter.
         nonempty: int64 (T+1,) out: first row ≥ t with a candidate, T if none.
         top: float64 (T,) out: best score in a row, -inf if none.
-        reach: float64 (A, T) out: how far the high goes beyond a long's exit limit, as a fraction of it; inf on a session's last
-            bar, -inf where nothing can trade.
+        reach: float64 (A, T) out: how far the high goes beyond a long's exit limit, as a fraction of it; -inf without a limit.
     """
-    n_assets, n_rows = cells.shape[:2]
+    n_assets, n_rows = reach.shape
     nonempty[n_rows] = n_rows
     for t in range(n_rows - 1, -1, -1):
         some = start[t + 1] > start[t]
@@ -166,11 +165,6 @@ def shortcuts(cells, start, score, offset, nonempty, top, reach):
         top[t] = score[start[t]] if some else -np.inf
     for a in range(n_assets):
         for t in range(n_rows):
-            flags = int(cells[a, t, FLAGS])
-            limit = order_limits(cells, t, a, offset)[1]
-            if flags & TRADABLE == 0:
-                reach[a, t] = -np.inf
-            elif flags & LAST:
-                reach[a, t] = np.inf
-            else:
-                reach[a, t] = cells[a, t, HIGH] / limit - 1.0 if limit > 0.0 else -np.inf
+            ask = limits(exits[0, a, t], exits[1, a, t], offset)[1]
+            high = exits[2, a, t]
+            reach[a, t] = high / ask - 1.0 if ask > 0.0 else (high if high == np.inf else -np.inf)

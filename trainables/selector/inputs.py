@@ -30,6 +30,7 @@ from trainables.selector.candidates import (
 )
 
 _EPS = 1e-9  # hours
+KEPT_ALIGNMENTS = 4  # 300 bytes per bar each
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,11 +41,15 @@ class Aligned:
         cells: float64 (A, T, CELL), the bar and the order each row knows (see `candidates`).
         forecasts: float64 (3, T, A), p50 of high, low, close the order knows.
         any_present: bool (T,), some symbol has a row.
+        orders, tradable, exits: The same facts in the narrow arrays `candidates.build` and `candidates.shortcuts` stream through.
     """
 
     cells: np.ndarray
     forecasts: np.ndarray
     any_present: np.ndarray
+    orders: np.ndarray
+    tradable: np.ndarray
+    exits: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)
@@ -126,7 +131,20 @@ class SelectorInputs:
         day = local.normalize().tz_localize(None).to_numpy().astype("datetime64[D]").astype(np.int64)
         return day, np.asarray(local.hour + local.minute / 60.0)
 
+    @cached_property
+    def _alignments(self) -> dict[tuple[int, bool, bool], Aligned]:
+        return {}
+
     def aligned(self, lag: int, market_hours: bool, legacy: bool) -> Aligned:
+        """Returns what the kernels see; the last few are kept, because every pack asks again. See `_align`."""
+        key = (lag, market_hours, legacy)
+        if key not in self._alignments:
+            if len(self._alignments) >= KEPT_ALIGNMENTS:
+                self._alignments.clear()
+            self._alignments[key] = self._align(*key)
+        return self._alignments[key]
+
+    def _align(self, lag: int, market_hours: bool, legacy: bool) -> Aligned:
         """Shifts orders down by `lag` of each symbol's own bars (rule A3) and says what is tradable.
 
         Args:
@@ -156,7 +174,10 @@ class SelectorInputs:
             present, tradable, last = self._legacy_masks(cells, forecasts, stock, market_hours)
             cells[:, :, HELD_MARK] = _carried(np.where(present, bars.close, np.nan)).T
         cells[:, :, FLAGS] = (TRADABLE * tradable + LAST * last + PRESENT * present).T
-        return Aligned(read_only(cells), read_only(forecasts), read_only(np.asarray(present.any(axis=1))))
+        orders = np.stack([cells[:, :, field].T for field in (BUY, SELL, BUY_AMOUNT, SELL_AMOUNT, ORDER_LOW, ORDER_CLOSE)])
+        highest = np.where(tradable, np.where(last, np.inf, bars.high), -np.inf).T
+        exits = np.stack([cells[:, :, BUY], cells[:, :, SELL], highest])
+        return Aligned(*(read_only(x) for x in (cells, forecasts, np.asarray(present.any(axis=1)), orders, tradable, exits)))
 
     def _legacy_masks(
         self, cells: np.ndarray, forecasts: np.ndarray, stock: np.ndarray, market_hours: bool

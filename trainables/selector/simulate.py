@@ -150,7 +150,7 @@ def evaluate(
         by_signal = np.argsort(signal, kind="stable")
         for group in np.split(members[by_signal], np.flatnonzero(np.diff(signal[by_signal])) + 1):
             _build(inputs, aligned, table[group], profile, buffers)
-            candidates.shortcuts(aligned.cells, buffers[0], buffers[3], table[group[0], COLUMN["offset"]], *shortcuts)
+            candidates.shortcuts(aligned.exits, buffers[0], buffers[3], table[group[0], COLUMN["offset"]], *shortcuts)
             run = _runner(inputs, aligned, table, profile, buffers, shortcuts, initial_cash, sums, curves)
             if not fills:
                 run(group, np.empty((0, 7)))
@@ -177,8 +177,9 @@ def _build(inputs: SelectorInputs, aligned: Aligned, rows: np.ndarray, profile: 
     if legacy_profile and rows[:, COLUMN["work_steal"]].any():
         threshold = min(threshold, rows[:, COLUMN["steal_min_edge"]].min())
     candidates.build(
-        aligned.cells,
+        aligned.orders,
         aligned.forecasts,
+        aligned.tradable,
         inputs.costs,
         intensity,
         offset,
