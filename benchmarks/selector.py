@@ -21,8 +21,17 @@ from typing import Any
 
 THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 ROOT = Path(__file__).resolve().parents[1]
-OURS = ("ours, grid", "ours, library sample", "ours, 10,000 configurations", "ours, the peers' configurations")
+OURS = (
+    "ours, grid",
+    "ours, swing grid",
+    "ours, library sample",
+    "ours, 10,000 configurations",
+    "ours, the peers' configurations",
+    "ours, the peers' swing configurations",
+)
+GRID, SWING, LIBRARY, MANY, SAME, SAME_SWING = OURS
 LOOP, VECTORBT, VECTORBT_METRICS = "pandas and a Python loop", "vectorbt, orders only", "vectorbt, orders and 4 metrics"
+VECTORBT_SWING = "vectorbt, orders and 4 metrics, swing"
 
 
 def clock(work: Callable[[], Any], repeats: int) -> dict[str, float]:
@@ -60,14 +69,18 @@ def measure_ours(name: str, quick: bool) -> dict[str, Any]:
     from trainables.selector.simulate import evaluate
 
     inputs = workload.market()
+    if name in (SWING, SAME_SWING):
+        inputs = workload.swing(inputs)
     configs = {
-        OURS[0]: lambda: workload.grid(240 if quick else None),
-        OURS[1]: lambda: workload.library_sample(100 if quick else 1000),
-        OURS[2]: lambda: workload.grid(10_000),
-        OURS[3]: lambda: workload.grid(peer_configs(quick)),
+        GRID: lambda: workload.grid(240 if quick else None),
+        SWING: lambda: workload.grid(240 if quick else None, axes=workload.SWING_GRID),
+        LIBRARY: lambda: workload.library_sample(100 if quick else 1000),
+        MANY: lambda: workload.grid(10_000),
+        SAME: lambda: workload.grid(peer_configs(quick)),
+        SAME_SWING: lambda: workload.grid(peer_configs(quick), axes=workload.SWING_GRID),
     }[name]()
     table = encode(configs, "realistic")
-    big = name == OURS[2]
+    big = name == MANY
 
     def run() -> Any:
         return evaluate(inputs, table, profile="realistic", initial_cash=workload.INITIAL_CASH).metrics
@@ -130,7 +143,7 @@ def measure_vectorbt(label: str, quick: bool) -> dict[str, Any]:
     from trainables.selector.options import encode
     from trainables.selector.simulate import evaluate
 
-    inputs = workload.market()
+    inputs = workload.swing(workload.market()) if label == VECTORBT_SWING else workload.market()
     panel = inputs.panel
     costs = workload.costs(inputs)
     market = peer_vectorbt.Market(
@@ -145,7 +158,7 @@ def measure_vectorbt(label: str, quick: bool) -> dict[str, Any]:
         half_spread=np.array(costs["half_spread"]),
         min_notional=np.array(costs["min_notional"]),
     )
-    configs = workload.grid(peer_configs(quick))
+    configs = workload.grid(peer_configs(quick), axes=workload.SWING_GRID if label == VECTORBT_SWING else workload.GRID)
     ours = evaluate(inputs, encode(configs, "realistic"), profile="realistic", initial_cash=workload.INITIAL_CASH).metrics
     size = {"assets": len(workload.SYMBOLS), "bars": workload.BARS, "configs": len(configs), "version": vectorbt.__version__}
     best: dict[str, Any] = {}
@@ -159,7 +172,7 @@ def measure_vectorbt(label: str, quick: bool) -> dict[str, Any]:
             returns.clear()
             for part in parts:
                 portfolio = peer_vectorbt.simulate(market, part, workload.INITIAL_CASH, closes)
-                if label == VECTORBT_METRICS:
+                if label != VECTORBT:
                     returns.extend(np.atleast_1d(portfolio.total_return()))
                     portfolio.sharpe_ratio(), portfolio.max_drawdown(), portfolio.trades.count()
 
@@ -197,7 +210,7 @@ def child(name: str, quick: bool, core: int | None) -> None:
     if core is not None:
         os.sched_setaffinity(0, {core})
     sys.path.insert(0, str(ROOT))
-    if name in (VECTORBT, VECTORBT_METRICS):
+    if name in (VECTORBT, VECTORBT_METRICS, VECTORBT_SWING):
         figures = measure_vectorbt(name, quick)
     else:
         figures = measure_loop(quick) if name == LOOP else measure_ours(name, quick)
@@ -247,12 +260,13 @@ def table(results: dict[str, dict[str, Any]]) -> Any:
 def ratios(results: dict[str, dict[str, Any]]) -> list[str]:
     """Says how many times faster ours is: on the whole grid, and on the very configurations the peer ran."""
     lines = []
-    for name in (LOOP, VECTORBT, VECTORBT_METRICS):
+    pairs = ((LOOP, GRID, ""), (VECTORBT, GRID, SAME), (VECTORBT_METRICS, GRID, SAME), (VECTORBT_SWING, SWING, SAME_SWING))
+    for name, whole, same in pairs:
         if name in results:
             peer = results[name]["per_second"]
-            line = f"{results[OURS[0]]['per_second'] / peer:,.0f} × {name}, on the grid"
-            if OURS[3] in results and name != LOOP:
-                line += f"; {results[OURS[3]]['per_second'] / peer:,.0f} × on the peer's own {results[name]['configs']} configurations"
+            line = f"{results[whole]['per_second'] / peer:,.0f} × {name}, on the {'swing ' if whole == SWING else ''}grid"
+            if same in results:
+                line += f"; {results[same]['per_second'] / peer:,.0f} × on the peer's own {results[name]['configs']} configurations"
             lines.append(line)
     return lines
 
@@ -273,10 +287,11 @@ def main() -> None:
         return
     from rich.console import Console
 
-    console = Console(width=150)
+    console = Console(width=160)
     about = machine(core)
     results: dict[str, dict[str, Any]] = {}
-    for name in (*OURS[:3], LOOP, *((OURS[3], VECTORBT, VECTORBT_METRICS) if options.peers else ())):
+    compiled = (SAME, VECTORBT, VECTORBT_METRICS, SAME_SWING, VECTORBT_SWING)
+    for name in (GRID, SWING, LIBRARY, MANY, LOOP, *(compiled if options.peers else ())):
         console.print(f"measuring {name}", style="dim")
         command = [sys.executable, __file__, "--child", name, *(["--quick"] if options.quick else [])]
         if core is not None:

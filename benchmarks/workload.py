@@ -31,6 +31,8 @@ GRID: dict[str, Sequence[Any]] = {
     "intensity": (0.6, 0.8, 1.0),
     "max_hold": (0, 4, 8, 24),
 }
+# The same with patience: exits 5 % away, positions held for hours or days. 5 · 5 · 4 · 3 · 4 = 1,200 configurations.
+SWING_GRID = GRID | {"max_hold": (8, 24, 48, 72)}
 LIBRARY = Path(__file__).parents[1] / "sweeps" / "library" / "selector_wide.yaml"
 
 
@@ -46,20 +48,28 @@ def market(bars: int = BARS) -> SelectorInputs:
     return inputs
 
 
+def swing(inputs: SelectorInputs) -> SelectorInputs:
+    """Returns the market with sell orders 5 % above the close: a few trades a week instead of one an hour."""
+    orders = np.array(inputs.orders)
+    orders[1] = inputs.panel.close * 1.05
+    return SelectorInputs(inputs.panel, orders)
+
+
 def slice_of(inputs: SelectorInputs, rows: int) -> SelectorInputs:
     """Returns the last `rows` rows."""
     return SelectorInputs(inputs.panel.tail(rows), np.ascontiguousarray(inputs.orders[:, -rows:]))
 
 
-def grid(n: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
-    """Returns the plain grid in its order.
+def grid(n: int | None = None, seed: int = 0, axes: Mapping[str, Sequence[Any]] = GRID) -> list[dict[str, Any]]:
+    """Returns the points of a grid in its order.
 
     Args:
         n: How many points to draw without replacement (kept in grid order); more than the grid has: `min_edge` gets finer steps.
         seed: Of the draw.
+        axes: The grid.
     """
-    size = math.prod(len(values) for values in GRID.values())
-    axes = dict(GRID)
+    axes = dict(axes)
+    size = math.prod(len(values) for values in axes.values())
     if n is not None and n > size:
         axes["min_edge"] = np.linspace(0.0, 0.004, 5 * math.ceil(n / size)).tolist()
     points = [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]

@@ -72,7 +72,10 @@ def test_an_asset_without_a_fee_cannot_be_made():
 def test_shorting_by_groups_only_when_asked():
     assets = {a.symbol: a for a in make_assets(["NVDA", "EXPE", "NFLX", "BTCUSD"], {"stock": {"can_short": "groups"}})}
     assert {name: (a.can_long, a.can_short) for name, a in assets.items()} == {
-        "NVDA": (True, False), "EXPE": (False, True), "NFLX": (True, True), "BTCUSD": (True, False),
+        "NVDA": (True, False),
+        "EXPE": (False, True),
+        "NFLX": (True, True),
+        "BTCUSD": (True, False),
     }
 
 

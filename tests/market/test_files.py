@@ -76,7 +76,7 @@ def test_stamps_without_a_zone_stay_without_one_until_told(tmp_path):
     pd.testing.assert_frame_equal(read(tmp_path, table, assume_tz="UTC"), expected())
     shifted = read(tmp_path, table, assume_tz="America/New_York")["timestamp"]
     assert shifted.iloc[0] == pd.Timestamp("2024-03-01 05:00", tz="UTC")
-    with pytest.raises(MarketError, match=r"BTCUSD.csv: assume_tz 'Mars/Base' is not a time zone"):
+    with pytest.raises(MarketError, match=r"assume_tz: 'Mars/Base' is not a time zone"):
         read(tmp_path, table, assume_tz="Mars/Base")
 
 
@@ -86,6 +86,36 @@ def test_what_cannot_be_read_is_missing_not_guessed(tmp_path):
     out = read(tmp_path, table)
     assert list(out["timestamp"].isna()) == [False, True, True]
     assert list(np.isnan(out["close"])) == [False, True, True]
+
+
+@pytest.mark.parametrize("index", [pd.RangeIndex(70, 73), pd.Index([7, 3, 9]), pd.Index([5, 5, 5]), pd.Index(["a", "b", "c"])])
+def test_a_stored_row_index_of_any_kind_leaves_every_row_in_its_place(tmp_path, index):
+    for suffix in (".parquet", ".csv"):
+        pd.testing.assert_frame_equal(read(tmp_path, named("timestamp", HOURS.astype(str)).set_index(index), "BTCUSD" + suffix), expected())
+
+
+def test_the_tail_of_a_parquet_file_is_a_file(tmp_path):
+    pd.concat([named("timestamp", MS)] * 3, ignore_index=True).tail(3).to_parquet(tmp_path / "BTCUSD.parquet")
+    pd.testing.assert_frame_equal(read_directory(tmp_path)["BTCUSD"], expected())
+    both = pd.concat([named("timestamp", MS).assign(symbol=name) for name in ("BTCUSD", "NVDA")], ignore_index=True)
+    both.tail(4).to_parquet(tmp_path / "tidy.parquet")
+    frames = read_directory(tmp_path / "tidy.parquet")
+    assert {name: list(frame["open"]) for name, frame in frames.items()} == {"BTCUSD": [3.0], "NVDA": [1.0, 2.0, 3.0]}
+
+
+def test_a_parquet_index_that_repeats_a_column_is_left_out(tmp_path):
+    table = named("timestamp", HOURS).set_index("timestamp", drop=False)
+    pd.testing.assert_frame_equal(read(tmp_path, table, "BTCUSD.parquet"), expected())
+
+
+def test_a_column_in_which_nothing_can_be_read_is_an_error_not_a_column_of_nothing(tmp_path):
+    with pytest.raises(MarketError, match=r"BTCUSD\.csv: no number in any row of column 'close'; the first is '\$1'"):
+        read(tmp_path, named("timestamp", MS).assign(close=["$1", "$2", "$3"]))
+    with pytest.raises(MarketError, match=r"BTCUSD\.csv: no time .* in any row of column 'timestamp'; the first is '01/02/2024'"):
+        read(tmp_path, named("timestamp", ["01/02/2024"] * 3))
+    (tmp_path / "BTCUSD.csv").write_text("timestamp,open,high,low,close,volume\n" + f"{MS[0]},1,2,1,2,5,7\n" * 2)
+    with pytest.raises(MarketError, match=r"BTCUSD\.csv: rows have more fields than the header has names"):
+        read_directory(tmp_path)
 
 
 def test_rows_stay_in_file_order(tmp_path):
@@ -125,7 +155,7 @@ def test_a_folder_gives_all_its_symbols_or_those_asked_for_in_that_order(tmp_pat
     (tmp_path / "MANIFEST.json").write_text("{}")
     assert list(read_directory(tmp_path)) == ["BTCUSD", "ETHUSD", "NVDA"]
     assert list(read_directory(tmp_path, ["NVDA", "BTC/USD"])) == ["NVDA", "BTC/USD"]
-    with pytest.raises(MarketError, match="no file for symbol 'BTCUST'; did you mean 'BTCUSD'"):
+    with pytest.raises(MarketError, match=r"symbols: no file for 'BTCUST' in .*; did you mean 'BTCUSD'"):
         read_directory(tmp_path, ["BTCUST"])
 
 

@@ -145,8 +145,94 @@ def test_costs_and_declared_classes_reach_the_panel(folder):
     ],
 )
 def test_wrong_keys_and_values_say_what_to_write(folder, data, message):
-    with pytest.raises(MarketError, match=message):
+    with pytest.raises(MarketError, match=message) as caught:
         load_market(data, base=folder)
+    assert str(caught.value).startswith("data")
+
+
+SAMPLE_AND_FILES = [
+    ("symbols", 5, "5; give names"),
+    ("symbols", [5], r"\[5\]; give names"),
+    ("symbols", {"BTCUSD": 1}, "give names"),
+    ("symbols", ["BTCUSD", "BTCUSD"], "listed twice: BTCUSD"),
+    ("bars", 2.5, "whole number"),
+    ("bars", True, "whole number"),
+    ("bars", [3], "whole number"),
+    ("start", "yesterday", "'yesterday' is not a date"),
+    ("start", "now", "'now' is not a date"),
+    ("start", 20240101, "20240101 is not a date"),
+    ("start", [1], r"\[1\] is not a date"),
+    ("start", "3000-01-01", "not a date or time from 1678 to 2261"),
+    ("assets", 5, "5; give fields by symbol or class"),
+    ("assets", ["BTCUSD"], "give fields by symbol or class"),
+    ("assets", {"BTCUSD": 15}, "give fields"),
+    ("assets", {"BTCUSD": {"tick": -1}}, "positive price step"),
+    ("assets", {"BTCUSD": {"asset_class": ["crypto"]}}, "crypto or stock"),
+    ("assets", {5: {}}, "no such symbol"),
+]
+
+
+@pytest.mark.parametrize("source", ["sample", "coins"])
+@pytest.mark.parametrize(("key", "value", "message"), SAMPLE_AND_FILES)
+def test_every_error_begins_with_its_key(folder, source, key, value, message):
+    with pytest.raises(MarketError, match=rf"^data\.{key}[.:].*{message}"):
+        load_market({"source": source, key: value}, base=folder)
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (5, r"data: 5; give a mapping"),
+        ({"bars": 99_999_999_999}, "data.bars: 99999999999 is not allowed; give a whole number from 1 to 2,000,000"),
+        ({"seed": -1}, "data.seed: -1"),
+        ({"seed": "x"}, "data.seed: 'x'"),
+        ({"signal": "big"}, "data.signal: 'big'"),
+        ({"start": "2259-12-31"}, "data.start: '2259-12-31' with 2,160 hours leaves the years 1700 to 2259"),
+        ({"symbols": ["BTCUDS1"]}, "data.symbols: 'BTCUDS1' is neither .*did you mean 'BTCUSD'"),
+        ({"costs": 3}, "data.costs: 3"),
+        ({"costs": {"BTCUSD": {"fee": 3}}}, "data.costs.BTCUSD.fee: no such field"),
+        ({"source": None}, "data.source: None"),
+        ({"source": {"a": 1}}, "data.source: "),
+        ({"source": ["coins", ""]}, "data.source: "),
+        ({"source": "x" * 5000}, "data.source: "),
+        ({"source": "a\0b"}, "data.source: "),
+        ({"source": "coins", "assume_tz": 5}, "data.assume_tz: 5 is not a time zone"),
+        ({"source": "coins", "assume_tz": "Mars/Base"}, "data.assume_tz: 'Mars/Base'"),
+        ({"source": "coins", "end": "soon"}, "data.end: 'soon' is not a date"),
+        (
+            {"source": "coins", "start": "2024-01-05", "end": "2024-01-04"},
+            "data.start: 2024-01-05 does not come before data.end, 2024-01-04",
+        ),
+        ({"source": "coins", "start": "2031-01-01"}, "data.start: BTCUSD: no bars from 2031-01-01T00:00; the file has 2024-01-01 00:00 to"),
+        ({"source": "coins", "end": "1970-01-01"}, "data.end: BTCUSD: no bars before 1970-01-01T00:00; the file has 2024-01-01 00:00 to"),
+        ({"source": "coins", "symbols": ["BTCUST"]}, "data.symbols: no file for 'BTCUST' in .*; did you mean 'BTCUSD'"),
+        ({"source": ["coins", "shares"], "symbols": ["NVDIA"]}, "data.symbols: no file for 'NVDIA' in .*; did you mean 'NVDA'"),
+        ({"source": ["coins", "coins"]}, "data.source: BTCUSD is in both"),
+    ],
+)
+def test_errors_of_one_source_begin_with_their_key_too(folder, data, message):
+    with pytest.raises(MarketError, match="^" + message):
+        load_market(data, base=folder)
+
+
+def test_a_misspelt_symbol_of_the_sample_market_is_made_but_warned_of():
+    panel, problems = load_market({"symbols": ["BTCUS", "NVDIA", "btcusd", "AVAXUSD", "BCHUSD", "JPM", "MSTR"], "bars": 50})
+    assert panel.n_bars == 50
+    assert [(p.symbol, p.severity, p.reason) for p in problems] == [
+        ("BTCUS", "warning", "made-up symbol BTCUS (did you mean BTCUSD?)"),
+        ("NVDIA", "warning", "made-up symbol NVDIA (did you mean NVDA?)"),
+        ("btcusd", "warning", "made-up symbol btcusd (did you mean BTCUSD?)"),
+    ]
+    assert load_market({"symbols": ["BTCUS"], "bars": 50, "assets": {"BTCUS": {"asset_class": "crypto"}}})[1] == []
+
+
+def test_a_short_window_keeps_the_bars_of_its_file(tmp_path):
+    days = pd.date_range("2024-07-01", periods=40, freq="B")
+    frame = pd.DataFrame({"timestamp": days, "open": 1.0, "high": 1.0, "low": 1.0, "close": 1.0, "volume": 1.0})
+    frame.to_csv(tmp_path / "NVDA.csv", index=False)
+    for window in ({"start": "2024-07-19", "end": "2024-07-20"}, {"start": "2024-07-19", "end": "2024-07-23"}, {"bars": 1}):
+        panel, _ = load_market({"source": str(tmp_path), **window})
+        assert panel.bar_seconds == 86400.0 and panel.tradable.all()
 
 
 def test_bars_of_different_length_cannot_be_mixed(folder):

@@ -95,13 +95,65 @@ def test_the_bar_length_is_a_symbols_own_step_not_the_common_axis():
     assert (panel.tradable == panel.exists).all() and panel.n_bars == 10
 
 
+def daily() -> Panel:
+    days = pd.date_range("2024-07-08", periods=10, freq="B", tz="UTC")
+    return Panel.from_frame(pd.DataFrame({"timestamp": days, "symbol": "NVDA"}).assign(open=1.0, high=1.0, low=1.0, close=1.0, volume=1.0))
+
+
+def test_a_window_however_short_has_the_bars_of_the_whole():
+    panel = daily()
+    windows = [panel.tail(1), panel.tail(2), panel.between("2024-07-12", "2024-07-16"), panel.select(["NVDA"]).tail(1)]
+    assert {window.bar_seconds for window in (*windows, pickle.loads(pickle.dumps(windows[0])))} == {86400.0}
+    hourly = sample_panel(["BTCUSD", "NVDA"], bars=100)
+    assert hourly.select(["NVDA"]).tail(1).bar_seconds == 3600.0
+
+
+def test_the_fingerprint_has_the_length_of_a_bar_only_where_the_rows_do_not_say_it():
+    panel = daily()
+    assert rebuilt(panel, bar_seconds=0.0).fingerprint == panel.fingerprint
+    alone = panel.tail(1)
+    assert alone.fingerprint != rebuilt(alone, bar_seconds=0.0).fingerprint  # daily or hourly: other results
+    assert alone.fingerprint == panel.tail(3).tail(1).fingerprint
+
+
+@pytest.mark.parametrize("seconds", [-1.0, float("nan"), float("inf")])
+def test_a_bar_takes_some_time(seconds):
+    with pytest.raises(MarketError, match="bar_seconds is"):
+        rebuilt(daily(), bar_seconds=seconds)
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("open", 0.0, "sample: ETHUSD at 2024-01-01T05:00Z: open is 0.0; a price is above 0 and finite"),
+        ("close", -3.0, "close is -3.0"),
+        ("high", np.inf, "high is inf"),
+        ("volume", -1.0, "volume is -1.0; a volume is at least 0"),
+        ("low", 1e9, "ETHUSD at 2024-01-01T05:00Z: high is .*, below its low 1000000000.0"),
+    ],
+)
+def test_a_bar_that_cannot_be_is_named_with_its_symbol_time_and_column(panel, name, value, message):
+    values = getattr(panel, name).copy()
+    values[5, 1] = value
+    with pytest.raises(MarketError, match=message):
+        rebuilt(panel, **{name: values})
+
+
+@pytest.mark.parametrize("stamp", ["now", "today", "yesterday", "01/02/2024", 2024, 20240101, 1.5e9, True, "3000-01-01", "", pd.NaT, np.nan])
+def test_what_is_no_date_is_refused_not_guessed(panel, stamp):
+    with pytest.raises(MarketError, match=r"^end: .* is not a date or time"):
+        panel.between(None, stamp)
+
+
 def test_only_rows_with_a_bar_can_be_the_last_of_a_session():
     # Half-hour stock labels on an axis that crypto's full hours share: 15:00 has no stock bar, 15:30 has.
     hours = pd.date_range("2024-07-02 13:00", periods=9, freq="h", tz="UTC")
-    frame = pd.concat([
-        pd.DataFrame({"timestamp": hours, "symbol": "BTCUSD"}),
-        pd.DataFrame({"timestamp": hours[:7] + pd.Timedelta(minutes=30), "symbol": "NVDA"}),
-    ]).assign(open=1.0, high=1.0, low=1.0, close=1.0, volume=1.0)
+    frame = pd.concat(
+        [
+            pd.DataFrame({"timestamp": hours, "symbol": "BTCUSD"}),
+            pd.DataFrame({"timestamp": hours[:7] + pd.Timedelta(minutes=30), "symbol": "NVDA"}),
+        ]
+    ).assign(open=1.0, high=1.0, low=1.0, close=1.0, volume=1.0)
     panel = Panel.from_frame(frame)
     assert list(panel.times[panel.session_last[:, 1]]) == [np.datetime64("2024-07-02T19:30")]
     assert panel.tradable[:, 1].sum() == 7

@@ -139,8 +139,15 @@ def test_twenty_thousand_bars_take_about_a_second():
 @pytest.mark.parametrize(
     "options",
     [
-        {"bars": 0}, {"bars": 2.5}, {"seed": -1}, {"signal": -0.1}, {"signal": float("nan")},
-        {"symbols": []}, {"symbols": "NVDA"}, {"symbols": ["FOOUSD"]}, {"start": "soon"},
+        {"bars": 0},
+        {"bars": 2.5},
+        {"seed": -1},
+        {"signal": -0.1},
+        {"signal": float("nan")},
+        {"symbols": []},
+        {"symbols": "NVDA"},
+        {"symbols": ["FOOUSD"]},
+        {"start": "soon"},
     ],
 )
 def test_arguments_out_of_range_are_errors(options):

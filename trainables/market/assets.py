@@ -7,6 +7,7 @@ missing are errors.
 
 from __future__ import annotations
 
+import difflib
 import math
 import re
 from collections.abc import Mapping, Sequence
@@ -17,10 +18,34 @@ from trainables.market.errors import MarketError, unknown
 
 AssetClass = Literal["crypto", "stock"]
 
-COINS = frozenset({
-    "AAVE", "ADA", "ALGO", "APT", "ATOM", "AVAX", "BNB", "BCH", "BTC", "DOGE", "DOT", "ETH", "LINK", "LTC", "MATIC", "POL", "SHIB", "SKY",
-    "SOL", "TRX", "UNI", "VET", "XLM", "XRP",
-})
+COINS = frozenset(
+    {
+        "AAVE",
+        "ADA",
+        "ALGO",
+        "APT",
+        "ATOM",
+        "AVAX",
+        "BNB",
+        "BCH",
+        "BTC",
+        "DOGE",
+        "DOT",
+        "ETH",
+        "LINK",
+        "LTC",
+        "MATIC",
+        "POL",
+        "SHIB",
+        "SKY",
+        "SOL",
+        "TRX",
+        "UNI",
+        "VET",
+        "XLM",
+        "XRP",
+    }
+)
 QUOTES = ("USD", "USDT", "USDC", "FDUSD", "BUSD", "TUSD", "DAI", "U")
 # Directions of SPEC A.5, used for `can_short: groups`.
 LONG_ONLY = frozenset({"AAPL", "AMD", "AMZN", "GOOG", "GOOGL", "META", "MSFT", "NET", "NVDA", "PLTR", "TSLA"})
@@ -62,7 +87,7 @@ class Asset:
     tick: float | None = None
 
     def __post_init__(self) -> None:
-        where = f"asset {self.symbol}"
+        where = f"assets.{self.symbol}"
         if self.asset_class not in _DEFAULTS:
             raise MarketError(f"{where}: asset_class {self.asset_class!r} is not allowed; give crypto or stock")
         for name in ("maker_fee_bps", "taker_fee_bps", "half_spread_bps", "min_notional"):
@@ -105,8 +130,9 @@ def classify(symbol: str) -> AssetClass:
     why = "is neither a known coin with its quote currency nor a plain ticker"
     if name in COINS:
         why = "could be a coin without its quote currency, or a ticker"
+    near = difflib.get_close_matches(pair, sorted(coin + "USD" for coin in COINS), n=1, cutoff=0.75)
     raise MarketError(
-        f"symbol {symbol!r} {why}; declare it in the study's data section: "
+        f"symbols: {symbol!r} {why}; {f'did you mean {near[0]!r}? Or ' if near else ''}declare it in the study's data section: "
         f"`assets: {{{symbol}: {{asset_class: crypto}}}}` (or stock), with its fees if they differ from the class"
     )
 
@@ -122,6 +148,8 @@ def make_assets(symbols: Sequence[str], overrides: Mapping[str, Any] | None = No
     Raises:
         MarketError: Unknown key, ambiguous symbol, or a fee that is missing.
     """
+    if overrides is not None and not isinstance(overrides, Mapping):
+        raise MarketError(f"assets: {overrides!r}; give fields by symbol or class, for example {{crypto: {{maker_fee_bps: 15}}}}")
     given = dict(overrides or {})
     allowed = set(symbols) | set(_DEFAULTS)
     for key, value in given.items():
@@ -135,14 +163,14 @@ def make_assets(symbols: Sequence[str], overrides: Mapping[str, Any] | None = No
             if value[name] is None and name.endswith("fee_bps"):
                 raise MarketError(f"assets.{key}.{name}: missing fee; give basis points (0 if free), or leave the key out for the default")
     if len(set(symbols)) != len(symbols):
-        raise MarketError(f"symbols are listed twice: {', '.join(sorted({s for s in symbols if list(symbols).count(s) > 1}))}")
+        raise MarketError(f"symbols: listed twice: {', '.join(sorted({s for s in symbols if list(symbols).count(s) > 1}))}")
     return tuple(_make(symbol, given) for symbol in symbols)
 
 
 def _make(symbol: str, overrides: Mapping[str, Mapping[str, Any]]) -> Asset:
     own = dict(overrides.get(symbol, {}))
     asset_class = own.pop("asset_class", None) or classify(symbol)
-    if asset_class not in _DEFAULTS:
+    if not isinstance(asset_class, str) or asset_class not in _DEFAULTS:
         raise MarketError(f"assets.{symbol}.asset_class: {asset_class!r} is not allowed; give crypto or stock")
     values = {**_DEFAULTS[asset_class], **overrides.get(asset_class, {}), **own}
     if values.get("can_short") == "groups":

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import pandas as pd
@@ -82,7 +84,7 @@ def find_file(root: Path, symbol: str) -> Path:
                 raise MarketError(f"{symbol}: both {hits[0]} and {hits[1]} exist; remove the one that should not be used")
             if hits:
                 return hits[0]
-    raise MarketError(f"{root}: no file for symbol {symbol!r}; {unknown(symbol.upper(), _scan(root))}")
+    raise MarketError(f"symbols: no file for {symbol!r} in {root}; {unknown(symbol.upper(), _scan(root))}")
 
 
 def read_file(path: Path, assume_tz: str | None = None) -> pd.DataFrame:
@@ -115,20 +117,28 @@ def _read_single(path: Path, symbols: Sequence[str] | None, assume_tz: str | Non
         frames = {str(name): frame[names == name] for name in names.unique()}
     for symbol in symbols or ():
         if symbol not in frames:
-            raise MarketError(f"{path}: no symbol {symbol!r} in this file; {unknown(symbol, frames)}")
+            raise MarketError(f"symbols: no {symbol!r} in {path}; {unknown(symbol, frames)}")
     return {symbol: frames[symbol] for symbol in symbols} if symbols is not None else frames
 
 
 def _table(path: Path) -> pd.DataFrame:
+    """Reads a file as it is, rows numbered from 0 whatever index was stored with them."""
     try:
         if path.name.lower().endswith(".parquet"):
             table = pd.read_parquet(path)
-            return table if isinstance(table.index, pd.RangeIndex) else table.reset_index()
+            # A row number, or a copy of columns that are there, says nothing new.
+            return table.reset_index(drop=isinstance(table.index, pd.RangeIndex) or set(table.index.names) <= set(table.columns))
         table = pd.read_csv(path)
+        if not isinstance(table.index, pd.RangeIndex):
+            raise MarketError(
+                f"{path}: rows have more fields than the header has names; correct the header, or the commas that end the rows"
+            )
         names = [str(name) for name in table.columns]
         if len(names) >= 6 and all(_numeric(name) for name in names) and names != [str(i) for i in range(len(names))]:
             table = pd.read_csv(path, header=None)  # exchange dumps have no header
         return table
+    except MarketError:
+        raise
     except (OSError, ValueError) as error:  # pandas' and Arrow's parser errors are ValueErrors
         raise MarketError(f"{path}: cannot be read ({error})") from error
 
@@ -147,13 +157,18 @@ def _canonical(table: pd.DataFrame, path: Path, assume_tz: str | None) -> pd.Dat
     missing = [column for column in COLUMNS if column not in chosen]
     if missing:
         raise MarketError(f"{path}: no column for {', '.join(missing)}; it has {', '.join(map(str, table.columns)) or 'none'}")
-    out = {"timestamp": _stamps(table[chosen["timestamp"]], path, assume_tz)}
+    out = {"timestamp": _stamps(table[chosen["timestamp"]], assume_tz)}
     for column in COLUMNS[1:]:
         out[column] = pd.to_numeric(table[chosen[column]], errors="coerce").astype(np.float64)
-    return pd.DataFrame(out, index=pd.RangeIndex(len(table)))
+    for column, values in out.items():
+        if len(values) and values.isna().all():
+            what = "no time (ISO 8601, or seconds or smaller units since 1970)" if column == "timestamp" else "no number"
+            given = table[chosen[column]]
+            raise MarketError(f"{path}: {what} in any row of column {chosen[column]!r}; the first is {given.iloc[0]!r}")
+    return pd.DataFrame(out)
 
 
-def _stamps(column: pd.Series, path: Path, assume_tz: str | None) -> pd.Series:
+def _stamps(column: pd.Series, assume_tz: str | None) -> pd.Series:
     """Reads stamps: numbers are UTC epochs, text must be ISO 8601; what cannot be read is NaT."""
     if isinstance(column.dtype, pd.DatetimeTZDtype):
         return column.dt.tz_convert("UTC").dt.as_unit("ns")
@@ -175,10 +190,19 @@ def _stamps(column: pd.Series, path: Path, assume_tz: str | None) -> pd.Series:
         return naive.dt.tz_localize("UTC")  # dates of daily bars, not times
     if assume_tz is None:
         return naive
+    return naive.dt.tz_localize(time_zone(assume_tz), ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
+
+
+def time_zone(name: Any) -> ZoneInfo:
+    """Returns a time zone by its IANA name.
+
+    Raises:
+        MarketError: No such time zone.
+    """
     try:
-        return naive.dt.tz_localize(assume_tz, ambiguous="NaT", nonexistent="NaT").dt.tz_convert("UTC")
-    except (KeyError, ValueError) as error:
-        raise MarketError(f"{path}: assume_tz {assume_tz!r} is not a time zone; give for example UTC or America/New_York") from error
+        return ZoneInfo(name)
+    except (KeyError, ValueError, TypeError, OSError) as error:  # what zoneinfo raises for names, paths and folders
+        raise MarketError(f"assume_tz: {name!r} is not a time zone; give for example UTC or America/New_York") from error
 
 
 def _epochs(numbers: pd.Series) -> pd.Series:

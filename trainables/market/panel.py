@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from datetime import date
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from pandas.api.typing import NaTType
 
 from trainables.market.assets import Asset, make_assets
 from trainables.market.errors import MarketError, unknown
@@ -37,6 +41,9 @@ class Panel:
         session_last: bool (T, A): the session's last bar, by calendar; always False for crypto.
         assets: A assets with their costs, in the order of `symbols`.
         source: Where the bars came from, for people.
+        bar_seconds: Length of a bar. 0, the default, means what the rows say: the median step of a symbol's own bars, the
+            smallest over symbols (steps of the common axis would be too short where stocks at 13:30 UTC and crypto at 14:00
+            share it). Windows and selections keep their parent's, for a few rows say it wrongly or not at all.
     """
 
     times: np.ndarray
@@ -50,6 +57,7 @@ class Panel:
     session_last: np.ndarray
     assets: tuple[Asset, ...]
     source: str = ""
+    bar_seconds: float = 0.0
 
     def __post_init__(self) -> None:
         set_ = object.__setattr__
@@ -73,17 +81,37 @@ class Panel:
             if array.shape != shape:
                 raise MarketError(f"panel: {name} has shape {array.shape}; {shape} is needed (rows, symbols)")
             set_(self, name, array)
+        if not 0.0 <= self.bar_seconds < math.inf:
+            raise MarketError(f"panel: bar_seconds is {self.bar_seconds!r}; give a positive number, or 0 for the median step")
+        set_(self, "bar_seconds", float(self.bar_seconds) or step_seconds(self.times, ~np.isnan(self.close)))
+        self._check_bars()
+
+    def _check_bars(self) -> None:
+        """Raises unless every bar is whole, its prices and volume are possible, and only bars can be traded."""
         missing = np.isnan(self.close)
         for name in BAR:
             wrong = np.isnan(getattr(self, name)) != missing
             if wrong.any():
-                row, column = np.argwhere(wrong)[0]
-                value, close = getattr(self, name)[row, column], self.close[row, column]
-                raise MarketError(f"panel: {self.symbols[column]} at {self.times[row]}: {name} is {value} although close is {close}; "
-                                  "a bar is there whole or not at all")
+                where, (value, close) = self._first(wrong, name, "close")
+                raise MarketError(f"{where}: {name} is {value} although close is {close}; a bar is there whole or not at all")
+        for name in BAR:
+            values = getattr(self, name)
+            wrong = np.isinf(values) | (values < 0.0 if name == "volume" else values <= 0.0)
+            if wrong.any():
+                where, (value,) = self._first(wrong, name)
+                allowed = "a volume is at least 0" if name == "volume" else "a price is above 0"
+                raise MarketError(f"{where}: {name} is {value}; {allowed} and finite")
+        if (self.high < self.low).any():
+            where, (high, low) = self._first(self.high < self.low, "high", "low")
+            raise MarketError(f"{where}: high is {high}, below its low {low}")
         if (self.tradable & missing).any():
-            row, column = np.argwhere(self.tradable & missing)[0]
-            raise MarketError(f"panel: {self.symbols[column]} at {self.times[row]} is tradable but has no bar")
+            raise MarketError(f"{self._first(self.tradable & missing)[0]} is tradable but has no bar")
+
+    def _first(self, flags: np.ndarray, *names: str) -> tuple[str, list[float]]:
+        """Returns where the first flagged cell is, and what the named arrays hold there."""
+        row, column = np.argwhere(flags)[0]
+        where = f"{self.source or 'panel'}: {self.symbols[column]} at {_iso(self.times[row])}"
+        return where, [float(getattr(self, name)[row, column]) for name in names]
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         # Unpickled arrays come back writable; a changed price under a cached fingerprint would be a lie.
@@ -106,16 +134,12 @@ class Panel:
         return _frozen(~np.isnan(self.close), bool)
 
     @cached_property
-    def bar_seconds(self) -> float:
-        """Length of a bar: the median step of a symbol's own bars, the smallest over symbols.
-
-        Steps of the common axis would be too short where stocks (13:30 UTC) and crypto (14:00 UTC) share it.
-        """
-        return bar_seconds(self.times, self.exists)
-
-    @cached_property
     def fingerprint(self) -> str:
-        """Hex blake2b-16 of times, symbols, bars, masks and assets with their costs; not of `source`."""
+        """Hex blake2b-16 of times, symbols, bars, masks and assets with their costs; not of `source`.
+
+        The length of a bar is in it only where the rows do not say it: equal fingerprints are equal markets, and one market
+        read in two ways has one fingerprint.
+        """
         digest = hashlib.blake2b(digest_size=16)
         digest.update(json.dumps([list(self.symbols), self.n_bars, [asdict(asset) for asset in self.assets]], sort_keys=True).encode())
         digest.update(self.times.astype("<i8").tobytes())
@@ -125,6 +149,8 @@ class Panel:
             digest.update(np.where(np.isnan(values), np.nan, values + 0.0).astype("<f8").tobytes())
         for name in _MASKS:
             digest.update(np.packbits(getattr(self, name)).tobytes())
+        if self.bar_seconds != step_seconds(self.times, self.exists):
+            digest.update(np.array(self.bar_seconds, "<f8").tobytes())
         return digest.hexdigest()
 
     def tail(self, bars: int) -> Panel:
@@ -139,8 +165,8 @@ class Panel:
         Raises:
             MarketError: No row left.
         """
-        low = 0 if start is None else int(np.searchsorted(self.times, utc(start)))
-        high = self.n_bars if end is None else int(np.searchsorted(self.times, utc(end)))
+        low = 0 if start is None else int(np.searchsorted(self.times, utc(start, "start")))
+        high = self.n_bars if end is None else int(np.searchsorted(self.times, utc(end, "end")))
         if high <= low:
             raise MarketError(f"no bars from {start} to {end}: the data runs from {_iso(self.times[0])} to {_iso(self.times[-1])}")
         return self._rows(slice(low, high))
@@ -152,7 +178,8 @@ class Panel:
                 raise MarketError(f"no symbol {symbol!r} in {self.source or 'the panel'}; {unknown(symbol, self.symbols)}")
         columns = [self.symbols.index(symbol) for symbol in symbols]
         arrays = {name: getattr(self, name)[:, columns] for name in (*BAR, *_MASKS)}
-        return Panel(times=self.times, symbols=tuple(symbols), assets=tuple(self.assets[i] for i in columns), source=self.source, **arrays)
+        assets = tuple(self.assets[i] for i in columns)
+        return replace(self, symbols=tuple(symbols), assets=assets, **arrays)
 
     def frame(self) -> pd.DataFrame:
         """Returns existing bars as a tidy table: timestamp (UTC), symbol, open, high, low, close, volume; symbol by symbol."""
@@ -204,16 +231,16 @@ class Panel:
             values[row, column] = frame[name].to_numpy(np.float64)
             arrays[name] = values
         exists = ~np.isnan(arrays["close"])
-        tradable, last = session_masks(times, bar_length or bar_seconds(times, exists), owned)
+        seconds = bar_length or step_seconds(times, exists)
+        tradable, last = session_masks(times, seconds, owned)
         masks = {"tradable": tradable & exists, "session_last": last & exists}
-        return cls(times=times, symbols=symbols, assets=owned, source=source, **arrays, **masks)
+        return cls(times=times, symbols=symbols, assets=owned, source=source, bar_seconds=seconds, **arrays, **masks)
 
     def _rows(self, rows: slice) -> Panel:
-        arrays = {name: getattr(self, name)[rows] for name in ("times", *BAR, *_MASKS)}
-        return Panel(symbols=self.symbols, assets=self.assets, source=self.source, **arrays)
+        return replace(self, **{name: getattr(self, name)[rows] for name in ("times", *BAR, *_MASKS)})
 
 
-def bar_seconds(times: np.ndarray, exists: np.ndarray) -> float:
+def step_seconds(times: np.ndarray, exists: np.ndarray) -> float:
     """Returns the smallest, over symbols, of the median step between a symbol's bars; 3600 if no symbol has two bars.
 
     Args:
@@ -225,18 +252,25 @@ def bar_seconds(times: np.ndarray, exists: np.ndarray) -> float:
     return min(medians, default=3600.0)
 
 
-def utc(stamp: Any) -> np.datetime64:
+def utc(stamp: Any, key: str = "") -> np.datetime64:
     """Reads a date or time as datetime64[ns] UTC; without an offset it is UTC.
 
+    Args:
+        stamp: Text that begins with the year, a date, datetime, pandas or numpy stamp.
+        key: Where it was given, for the message.
+
     Raises:
-        MarketError: Not a date or time.
+        MarketError: Not a date or time, or outside the years 1678 to 2261.
     """
+    # Of what pandas also reads, a number is nanoseconds since 1970, `now` is another market every day, 01/02 is two dates.
+    known = re.match(r"\s*\d{4}", stamp) if isinstance(stamp, str) else isinstance(stamp, (date, np.datetime64))
     try:
-        value = pd.Timestamp(stamp)
-    except (ValueError, TypeError) as error:
-        raise MarketError(f"{stamp!r} is not a date or time; write it like 2024-01-31 or 2024-01-31T15:00Z") from error
-    if value is pd.NaT:
-        raise MarketError(f"{stamp!r} is not a date or time; write it like 2024-01-31 or 2024-01-31T15:00Z")
+        value = pd.Timestamp(stamp).as_unit("ns") if known else pd.NaT
+    except (ValueError, TypeError, OverflowError):
+        value = pd.NaT
+    if isinstance(value, NaTType):
+        where = f"{key}: " if key else ""
+        raise MarketError(f"{where}{stamp!r} is not a date or time from 1678 to 2261; write it like 2024-01-31 or 2024-01-31T15:00Z")
     return (value.tz_convert("UTC").tz_localize(None) if value.tzinfo is not None else value).to_datetime64().astype("datetime64[ns]")
 
 

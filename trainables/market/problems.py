@@ -65,7 +65,8 @@ def raise_on_errors(problems: Sequence[Problem], source: str = "PATH") -> None:
     if len(errors) > 10:
         lines.append(f"  … and {len(errors) - 10} more")
     raise MarketError(
-        f"{len(errors)} bad row{'s' if len(errors) > 1 else ''} in the data:\n" + "\n".join(lines)
+        f"{len(errors)} bad row{'s' if len(errors) > 1 else ''} in the data:\n"
+        + "\n".join(lines)
         + f"\nRun `alphasweep data check {source}` for all of them; correct the files, "
         "or set `drop_bad_rows: true` to leave out exactly these rows."
     )

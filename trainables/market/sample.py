@@ -14,22 +14,25 @@ the last-bit differences between processors and mathematics libraries, so a fing
 
 from __future__ import annotations
 
+import difflib
 import math
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 
-from trainables.market.assets import Asset, make_assets
+from trainables.market.assets import Asset, classify, make_assets
 from trainables.market.errors import MarketError
 from trainables.market.panel import Panel, utc
 from trainables.market.sessions import session_masks, sessions
 
 STEPS = 12  # five-minute steps of an hourly bar
 HOUR = np.timedelta64(3600 * 10**9, "ns")
+MOST_BARS = 2_000_000  # 228 years; about 2 GB while one symbol is made
+FIRST_HOUR, END = np.datetime64("1700-01-01T00", "h"), np.datetime64("2260-01-01T00", "h")
 CLOSED = 0.25  # volatility of a stock while its market is closed, as a multiple: gaps overnight, wider ones over a weekend
 DRIFT_HALF_LIFE = 48.0  # bars
 VOLATILITY_HALF_LIFE = 60.0  # bars
@@ -106,25 +109,48 @@ def sample_drift(
     return _sample(symbols, bars, seed, signal, start, costs)[1]
 
 
+def near_misses(symbols: Sequence[str], declared: Iterable[str] = ()) -> dict[str, str]:
+    """Returns the symbols that look like misspellings of the market's own, with what was probably meant.
+
+    Any coin or ticker can be asked for, so BTCUS is a stock that happens to have no other fame; more likely it is BTCUSD.
+
+    Args:
+        symbols: Names asked for.
+        declared: Names whose costs or class the user gave: those are meant.
+    """
+    found = {}
+    for symbol in sorted(set(symbols) - set(SYMBOLS) - set(declared)):
+        plain = symbol.upper().replace("/", "").replace("-", "")
+        # Known coins are what they say; only a ticker is known by its shape alone.
+        near = [plain] if plain in SYMBOLS else difflib.get_close_matches(plain, SYMBOLS, n=1, cutoff=0.8)
+        if near and (plain in SYMBOLS or classify(symbol) == "stock"):
+            found[symbol] = near[0]
+    return found
+
+
 def _sample(symbols: Any, bars: int, seed: int, signal: float, start: Any, costs: Mapping[str, Any] | None) -> tuple[Panel, np.ndarray]:
     names = SYMBOLS if symbols is None else tuple(symbols)
-    for key, value, low in (("bars", bars, 1), ("seed", seed, 0)):
-        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < low:
-            raise MarketError(f"sample: {key} is {value!r}; give a whole number of at least {low}")
+    for key, value, low, high in (("bars", bars, 1, MOST_BARS), ("seed", seed, 0, 2**64)):
+        if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or not low <= value <= high:
+            raise MarketError(f"{key}: {value!r} is not allowed; give a whole number from {low} to {high:,}")
     if isinstance(signal, bool) or not isinstance(signal, (int, float)) or not 0.0 <= signal <= 1.0:
-        raise MarketError(f"sample: signal is {signal!r}; give an information ratio per bar from 0 to 1 (0.05 is a strong signal)")
+        raise MarketError(f"signal: {signal!r} is not allowed; give an information ratio per bar from 0 to 1 (0.05 is a strong signal)")
     if not names or isinstance(symbols, str):
-        raise MarketError("sample: give symbols as a list with at least one name, or leave them out for " + ", ".join(SYMBOLS))
+        raise MarketError("symbols: give a list with at least one name, or leave it out for " + ", ".join(SYMBOLS))
     assets = _with_ticks(make_assets(names, costs))
-    times = utc(start).astype("datetime64[h]").astype("datetime64[ns]") + HOUR * np.arange(bars)
+    first = utc(start, "start").astype("datetime64[h]")
+    if not FIRST_HOUR <= first <= END - bars:
+        raise MarketError(f"start: {start!r} with {bars:,} hours leaves the years 1700 to 2259 that the calendar of sessions covers")
+    times = first.astype("datetime64[ns]") + HOUR * np.arange(bars)
     factors = {name: _factor(seed, name, bars) for name in {"market", *(asset.asset_class for asset in assets)}}
     out = np.full((6, bars, len(assets)), np.nan)
     for column, asset in enumerate(assets):
         traits = _TRAITS.get(asset.symbol, _OTHERS[asset.asset_class])
         activity = _activity(times, asset.asset_class)
         rate = (activity**2).mean(axis=1)  # business time: a closed hour moves little, so slow states move little too
-        level = VOLATILITY_SPREAD * (0.8 * _slow(seed, asset.asset_class, rate, VOLATILITY_HALF_LIFE)
-                                     + 0.6 * _slow(seed, asset.symbol, rate, VOLATILITY_HALF_LIFE))
+        level = VOLATILITY_SPREAD * (
+            0.8 * _slow(seed, asset.asset_class, rate, VOLATILITY_HALF_LIFE) + 0.6 * _slow(seed, asset.symbol, rate, VOLATILITY_HALF_LIFE)
+        )
         volatility = traits.volatility * np.exp(level - VOLATILITY_SPREAD**2)
         own = math.sqrt(1.0 - traits.market**2 - traits.sector**2)
         parts = ((traits.market, factors["market"]), (traits.sector, factors[asset.asset_class]), (own, _factor(seed, asset.symbol, bars)))
@@ -143,8 +169,15 @@ def _sample(symbols: Any, bars: int, seed: int, signal: float, start: Any, costs
     hours, last = session_masks(times, 3600.0, assets)
     exists = ~np.isnan(out[3])
     keys = ("open", "high", "low", "close", "volume")
-    panel = Panel(times=times, symbols=names, tradable=hours & exists, session_last=last & exists, assets=assets, source="sample",
-                  **dict(zip(keys, out[:5], strict=True)))
+    panel = Panel(
+        times=times,
+        symbols=names,
+        tradable=hours & exists,
+        session_last=last & exists,
+        assets=assets,
+        source="sample",
+        **dict(zip(keys, out[:5], strict=True)),
+    )
     return panel, out[5]
 
 
