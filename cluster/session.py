@@ -3,9 +3,18 @@
 from __future__ import annotations
 
 import os
+import socket
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
+
+
+CONNECT_SECONDS = 5.0
+
+
+class ClusterError(ValueError):
+    """The Ray cluster cannot be used; the message says what to do."""
 
 
 @contextmanager
@@ -18,7 +27,12 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
 
     Yields:
         Number of CPUs the cluster has.
+
+    Raises:
+        ClusterError: Nobody answers at the address.
     """
+    if address and address != "auto":
+        _knock(address)
     # A hundred short-lived drivers must not fill the terminal or send usage data.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -32,10 +46,24 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
 
     started = not ray.is_initialized()
     if started:
-        local = {"num_cpus": cpus or os.cpu_count(), "include_dashboard": False}
-        ray.init(address=address or "local", log_to_driver=False, logging_level="ERROR", **({} if address else local))
+        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "ERROR"}
+        if address:
+            ray.init(address=address, **quiet)
+        else:
+            ray.init(address="local", num_cpus=cpus or os.cpu_count(), include_dashboard=False, **quiet)
     try:
         yield int(ray.cluster_resources().get("CPU", 1))
     finally:
         if started:
             ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Finds out in seconds what Ray's own attempts take minutes to give up on."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except ValueError:
+        raise ClusterError(f"--cluster {address}: give HOST:PORT, as `ray start --head` prints it, or auto") from None
+    except OSError as error:
+        raise ClusterError(f"--cluster {address}: no Ray cluster answers there ({error}); start one with `ray start --head`") from None

@@ -45,6 +45,21 @@ class WriterLock:
             self._descriptor = None
 
 
+def is_written(ledger: Path) -> bool:
+    """Return whether a session holds the writer's lock of a ledger file."""
+    try:
+        descriptor = os.open(ledger.with_name(ledger.name + ".lock"), os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 class ServerLock:
     """PostgreSQL's advisory lock on the schema of a ledger, held by a connection of its own until `release`."""
 

@@ -166,8 +166,8 @@ class Verification:
 
     @property
     def ok(self) -> bool:
-        """Every expected point has exactly one completed, intact trial and there is nothing else."""
-        return self.completed == self.points and not (self.duplicated or self.corrupt or self.unexpected)
+        """Every expected point has exactly one intact result, be it that it failed, and there is nothing else."""
+        return not (self.missing or self.duplicated or self.corrupt or self.unexpected)
 
 
 def checked_json(value: Any, what: str) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from search_spaces.columns import Column, evaluate, holds, to_rows, truth
 from search_spaces.errors import SpaceError, did_you_mean
 from search_spaces.grid import MOST_STRATA, Grid, Strata, combine
-from search_spaces.parameters import Constant, Derived, Parameter
+from search_spaces.parameters import Constant, Derived, Integers, Interval, Parameter
 from search_spaces.parsing import parse_parameter
 
 _CHUNK: Final = 4096
@@ -105,9 +105,11 @@ class Space:
         """Exact number of points, None if they cannot be enumerated."""
         return self._grid.size if self.is_grid else None
 
-    def axes(self) -> dict[str, Sequence[Any]]:
-        """Returns the values of each parameter that has finitely many: tuples, or ranges that may be very long."""
-        return {p.name: p.values for p in self.parameters if p.values is not None}
+    def extremes(self) -> Iterator[tuple[str, Any]]:
+        """Yields (parameter, value) for what must be allowed if all is: each listed value, the ends of ranges and intervals."""
+        for p in self.parameters:
+            ends = (p.low, p.high) if isinstance(p, (Interval, Integers)) else p.values or ()
+            yield from ((p.name, value) for value in ends)
 
     def describe(self) -> list[Row]:
         """Returns a row of text per parameter: name, kind, values, when."""

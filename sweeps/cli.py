@@ -139,7 +139,7 @@ def status(
     for home in homes:
         try:
             with Ledger.open(home / LEDGER, readonly=True) as ledger:
-                rows.append(_status_row(home.name, ledger))
+                rows.append(_status_row(home, ledger))
                 notes += _failures(ledger) if study else []
         except LedgerError as error:
             if study:
@@ -153,13 +153,16 @@ def status(
         _say(line)
 
 
-def _status_row(name: str, ledger: Any) -> list[str | Text]:
+def _status_row(home: Path, ledger: Any) -> list[str | Text]:
+    from results.lock import is_written
+    from sweeps.runner import LEDGER
+
     counts, sessions, plans, header = ledger.counts(), ledger.sessions(), ledger.plans(), ledger.header
     last = sessions[-1] if sessions else {}
     best = ledger.top(header.objective, n=1)[header.objective].dropna() if counts["completed"] else ()
     return [
-        name,
-        last.get("reason") or "running or killed",
+        home.name,
+        last.get("reason") or ("running" if is_written(home / LEDGER) else "killed"),
         f"{counts['completed']:,}",
         f"{counts['failed']:,}",
         # Of the latest search: plans may share points, so their sum says nothing.

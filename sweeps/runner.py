@@ -25,11 +25,12 @@ import pandas as pd
 from results import Header, Ledger, LedgerError, Verification
 from results.identity import config_ids
 from results.leaderboard import leaderboard
+from results.lock import WriterLock
 from results.provenance import collect
 from search_spaces import Sampler, Space, SpaceError, make_sampler
 from sweeps.feed import CHUNK, Backlog, Point, StudyFeed, Tally
 from sweeps.study import Study, StudyError
-from trainables.contract import Context, Prepared, Registry, Trainable, check_config
+from trainables.contract import Checks, Context, Prepared, Registry, Trainable, check_config
 
 LEDGER = "ledger.sqlite"
 
@@ -72,10 +73,9 @@ class Search:
         both = set(self.study.fixed) & set(self.space.names)
         if both:
             raise StudyError(f"{', '.join(sorted(both))}: given in both `fixed` and `space`; keep one")
-        for i in sorted({0, (self.sampler.size or 1) - 1}):
-            check_config(self.trainable, self.config(self.sampler.configs(i, i + 1)[0]))
-        if self.space.is_grid:
-            self._check_axes()
+        self._accept(self.config(self.sampler.configs(0, 1)[0]))
+        for name, value in self.space.extremes():
+            self._accept({**self._fixed, name: value})
         names = [m.name for m in self.trainable.metrics]
         if self.study.objective is not None and self.study.objective not in names:
             import difflib
@@ -86,12 +86,10 @@ class Search:
                 f"objective: {self.study.objective!r} is not a metric of {self.study.trainable}; it has {', '.join(names)}.{hint}"
             )
 
-    def _check_axes(self) -> None:
-        """Checks each value of each axis once, not each of a million combinations."""
-        for name, values in self.space.axes().items():
-            # A range is allowed if its ends are; it may have a billion values.
-            for value in (values[0], values[-1]) if isinstance(values, range) else values:
-                check_config(self.trainable, {name: value})
+    def _accept(self, config: Mapping[str, Any]) -> None:
+        checked = check_config(self.trainable, config)
+        if isinstance(self.trainable, Checks):
+            self.trainable.check(checked, self.study.settings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,11 +188,12 @@ def run(
     search = Search(study)
     search.check()
     home = Path(folder) / study.name
+    # First what can fail: a study that cannot run changes nothing on disk.
+    prepared = search.trainable.prepare(study.data, study.settings)
+    header = _header(search, prepared)
     if fresh and home.exists():
         _set_aside(home)
     home.mkdir(parents=True, exist_ok=True)
-    prepared = search.trainable.prepare(study.data, study.settings)
-    header = _header(search, prepared)
     tally = Tally(total=search.sampler.size)
     with _open(home / LEDGER, header) as ledger, _stoppable() as stop:
         ledger.begin_session(collect(Path.cwd()))
@@ -307,7 +306,12 @@ def _difference(key: str, old: Any, new: Any) -> str:
 
 
 def _set_aside(home: Path) -> None:
-    """Moves a study's folder out of the way, where no other study looks for results."""
+    """Moves a study's folder out of the way, where no other study looks for results.
+
+    Raises:
+        LedgerLocked: A session is writing there.
+    """
+    WriterLock(home / LEDGER).release()
     aside = home.parent / ".aside"
     aside.mkdir(exist_ok=True)
     n = 1

@@ -156,6 +156,15 @@ class Trainable(Protocol):
         ...
 
 
+@runtime_checkable
+class Checks(Protocol):
+    """A trainable some of whose parameters are limited by its settings, too."""
+
+    def check(self, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Raises for a configuration, complete or not, that could not be evaluated under these settings."""
+        ...
+
+
 _PARTS = (*Trainable.__annotations__, "prepare", "evaluate_pack")
 
 

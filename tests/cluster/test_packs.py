@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cluster.packs import PackResult, PackTask, isolate, run_packs
+from cluster.session import ClusterError, ray_session
 
 
 def test_one_bad_point_costs_only_itself_and_few_calls() -> None:
@@ -122,6 +123,12 @@ def test_a_local_session_listens_on_loopback_only() -> None:
     addresses = eval_list(done.stdout.strip().splitlines()[-1])
     assert addresses, "Ray listens somewhere"
     assert set(addresses) <= {"0100007F", "0000000000000000FFFF00000100007F", "00000000000000000000000001000000"}
+
+
+def test_a_cluster_that_does_not_answer_is_a_message_in_seconds() -> None:
+    for address, message in (("127.0.0.1:1", "no Ray cluster answers there"), ("somewhere", "give HOST:PORT")):
+        with pytest.raises(ClusterError, match=message), ray_session(address):
+            pass
 
 
 def eval_list(text):

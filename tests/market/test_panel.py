@@ -139,7 +139,9 @@ def test_a_bar_that_cannot_be_is_named_with_its_symbol_time_and_column(panel, na
         rebuilt(panel, **{name: values})
 
 
-@pytest.mark.parametrize("stamp", ["now", "today", "yesterday", "01/02/2024", 2024, 20240101, 1.5e9, True, "3000-01-01", "", pd.NaT, np.nan])
+@pytest.mark.parametrize(
+    "stamp", ["now", "today", "yesterday", "01/02/2024", 2024, 20240101, 1.5e9, True, "3000-01-01", "", pd.NaT, np.nan]
+)
 def test_what_is_no_date_is_refused_not_guessed(panel, stamp):
     with pytest.raises(MarketError, match=r"^end: .* is not a date or time"):
         panel.between(None, stamp)

@@ -1,6 +1,7 @@
 """The notebook function, and what must hold for any market, order and configuration."""
 
 import dataclasses
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +17,9 @@ from trainables.forecast import empirical
 from trainables.market import MarketError, Panel, sample_panel
 from trainables.policy import decode
 from trainables.selector import simulate
-from trainables.selector.inputs import SelectorInputs
+from trainables.selector.inputs import ACTION_COLUMNS, FORECAST_COLUMNS, SelectorInputs
 from trainables.selector.options import encode, profile_defaults
-from trainables.selector.simulate import ACTION_COLUMNS, FORECAST_COLUMNS, evaluate
+from trainables.selector.simulate import evaluate
 
 CONFIGS = [{"min_edge": -0.01}, {"min_edge": -0.01, "lag": 2, "max_positions": 2, "max_hold": 6}, {"edge_mode": "close", "intensity": 0.5}]
 ROOT = Path(__file__).parents[2]
@@ -185,15 +186,120 @@ def test_what_cannot_be_used_is_answered_with_where_and_what_instead(sample, cha
         (lambda b, a: (b, a.drop(columns="buy_amount")), TrainableError, "actions: column buy_amount missing"),
         (lambda b, a: (b.drop(columns=FORECAST_COLUMNS[2]), a), TrainableError, "predicted_close_p50_h1"),
         (lambda b, a: (b, a.assign(buy_amount=a["buy_amount"] * 100)), TrainableError, "fractions in [0, 1]; divide percentages by 100"),
-        (lambda b, a: (naive(b), naive(a)), MarketError, "timestamps have no time zone"),
-        (lambda b, a: (pd.concat([b, b.tail(1)]), a), MarketError, "NVDA has two bars at"),
-        (lambda b, a: (b.replace({"symbol": {"BTCUSD": "FOOBAR"}}), a), MarketError, "symbol 'FOOBAR' is neither a known coin"),
+        (lambda b, a: (naive(b), naive(a)), TrainableError, "bars: timestamps have no time zone; if they are UTC"),
+        (lambda b, a: (naive(b), a), TrainableError, "bars: timestamps have no time zone"),
+        (lambda b, a: (b, naive(a)), TrainableError, "actions: timestamps have no time zone"),
+        (lambda b, a: (b, a.assign(timestamp=a["timestamp"].astype(str))), TrainableError, "actions: timestamps are str, not times"),
+        (lambda b, a: (b, put(a, "timestamp", pd.NaT)), TrainableError, "actions: row 400 has no timestamp"),
+        (lambda b, a: (put(b, "symbol", None), a), TrainableError, "bars: symbol nan is not a name"),
+        (lambda b, a: (pd.concat([b, b.tail(1)]), a), TrainableError, "bars: NVDA has two bars at 2024-01-12 20:00:00+00:00"),
+        (lambda b, a: (b, pd.concat([a, a.tail(1)])), TrainableError, "actions: NVDA has two actions at 2024-01-12 20:00:00+00:00"),
+        (lambda b, a: (b.head(0), a), TrainableError, "bars: the table has no rows"),
+        (lambda b, a: (b.replace({"symbol": {"BTCUSD": "FOOBAR"}}), a), TrainableError, "actions: no bars for symbol 'BTCUSD'"),
+        (lambda b, a: (renamed(b, "FOOBAR"), renamed(a, "FOOBAR")), MarketError, "'FOOBAR' is neither a known coin"),
+        (lambda b, a: (b, renamed(a, "BTCUSDD")), TrainableError, "actions: no bars for symbol 'BTCUSDD'; did you mean 'BTCUSD'?"),
+        (
+            lambda b, a: (b, a.assign(timestamp=a["timestamp"] + pd.Timedelta(minutes=30))),
+            TrainableError,
+            "actions: none is at the time of a bar of its symbol; bars start from 2024-01-01 00:00:00+00:00 to",
+        ),
+        (lambda b, a: (b, a.assign(buy_price="much")), TrainableError, "actions: column buy_price holds something that is not a number"),
     ],
 )
 def test_tables_that_cannot_be_used_say_why(sample, spoil, error, words):
     with pytest.raises(error) as caught:
         simulate(*spoil(*sample), CONFIGS)
     assert words in str(caught.value)
+
+
+IMPOSSIBLE = [
+    ("bars", "high", 1.0, MarketError, "high is 1.0, below its low"),
+    ("bars", "close", 0.0, MarketError, "close is 0.0; a price is above 0 and finite"),
+    ("bars", "low", -5.0, MarketError, "low is -5.0; a price is above 0 and finite"),
+    ("bars", "high", np.inf, MarketError, "high is inf; a price is above 0 and finite"),
+    ("bars", "volume", -1.0, MarketError, "volume is -1.0; a volume is at least 0"),
+    ("bars", "low", np.nan, MarketError, "low is nan although close is"),
+    ("bars", FORECAST_COLUMNS[0], np.inf, TrainableError, "predicted_high_p50_h1 is inf; a price is above 0 and finite"),
+    ("actions", "buy_amount", -0.25, TrainableError, "buy_amount is -0.25; amounts are"),
+    ("actions", "sell_amount", np.inf, TrainableError, "sell_amount is inf; amounts are"),
+    ("actions", "buy_price", 0.0, TrainableError, "buy_price is 0; a price is above 0 and finite"),
+]
+
+
+@pytest.mark.parametrize("profile", ["realistic", "legacy"])
+@pytest.mark.parametrize(("table", "column", "value", "error", "words"), IMPOSSIBLE)
+def test_a_cell_that_cannot_be_is_named_with_symbol_time_and_column(sample, profile, table, column, value, error, words):
+    bars, actions = (put(x, column, value) if name == table else x for name, x in zip(("bars", "actions"), sample, strict=True))
+    with pytest.raises(error) as caught:
+        simulate(bars, actions, CONFIGS, profile=profile)
+    assert re.match(rf"{table}: ETHUSD at 2024-01-03[ T]16:00(:00\+00:00|Z): ", str(caught.value)) and words in str(caught.value)
+
+
+@pytest.mark.parametrize("cash", [0.0, -1.0, np.nan, np.inf, "10000", None, True])
+def test_the_account_starts_with_some_money(sample, cash):
+    with pytest.raises(TrainableError, match=r"^initial_cash: .* is not allowed; give a number from 0.01"):
+        simulate(*sample, CONFIGS, initial_cash=cash)
+
+
+def test_actions_at_times_without_a_bar_are_ignored(sample):
+    bars, actions = sample
+    closed = actions[actions["symbol"] == "NVDA"].tail(5)
+    more = pd.concat([actions, closed.assign(timestamp=closed["timestamp"] + pd.Timedelta(days=365))])
+    for profile in ("realistic", "legacy"):
+        want, got = (simulate(bars, x, CONFIGS, profile=profile).metrics for x in (actions, more))
+        pd.testing.assert_frame_equal(got, want, check_exact=True)
+
+
+def test_one_table_may_hold_bars_and_actions(sample):
+    bars, actions = sample
+    both = bars.merge(actions, on=["timestamp", "symbol"])
+    pd.testing.assert_frame_equal(simulate(both, both, CONFIGS).metrics, simulate(bars, actions, CONFIGS).metrics, check_exact=True)
+
+
+def test_an_empty_cell_of_a_table_of_configurations_means_the_default(sample):
+    configs = [{"min_edge": -0.01}, {"max_positions": 2}, {"min_edge": -0.02, "work_steal": True, "edge_mode": "high"}]
+    want = simulate(*sample, configs).metrics
+    for table in (pd.DataFrame(configs), pd.DataFrame(configs).convert_dtypes()):
+        assert table.isna().any(axis=None)
+        pd.testing.assert_frame_equal(simulate(*sample, table).metrics, want, check_exact=True)
+    with pytest.raises(TrainableError, match=r"configs\[0\]\.min_edge: nan is not allowed"):
+        simulate(*sample, [{"min_edge": np.nan}])
+
+
+def test_a_single_mapping_is_one_configuration_and_anything_else_is_none(sample):
+    pd.testing.assert_frame_equal(simulate(*sample, CONFIGS[1]).metrics, simulate(*sample, [CONFIGS[1]]).metrics)
+    for wrong in ("min_edge", 5, None, ["min_edge"]):
+        with pytest.raises(TrainableError, match=r"configs\[0\]: .* is not a configuration"):
+            simulate(*sample, wrong)
+
+
+def test_fills_come_by_configuration_and_then_by_time(sample):
+    # Alternating lags: the kernel runs the first, third and fifth before the second.
+    configs = [{"min_edge": -0.01, "lag": 1 + i % 2, "max_positions": 2, "offset": 0.001 * (i // 3)} for i in range(6)]
+    fills = simulate(*sample, configs, fills=True).fills
+    assert fills["config"].unique().tolist() == list(range(6))
+    assert all(group["timestamp"].is_monotonic_increasing for _, group in fills.groupby("config"))
+    for i, config in enumerate(configs):
+        alone = simulate(*sample, [config], fills=True).fills
+        pd.testing.assert_frame_equal(fills[fills["config"] == i].reset_index(drop=True), alone.assign(config=i), check_exact=True)
+
+
+def test_fills_asked_for_are_a_table_even_if_there_are_none(sample):
+    columns = ["config", "timestamp", "symbol", "side", "price", "quantity", "fee", "reason"]
+    for configs in ([], [{"min_edge": 9.0}]):
+        fills = simulate(*sample, configs, fills=True).fills
+        assert list(fills.columns) == columns and fills.empty and str(fills["timestamp"].dt.tz) == "UTC"
+
+
+def put(frame, column, value):
+    """The table with one cell changed, in its row 400: ETHUSD at 2024-01-03 16:00."""
+    out = frame.copy()
+    out.loc[400, column] = value
+    return out
+
+
+def renamed(frame, name):
+    return frame.replace({"symbol": {"BTCUSD": name}})
 
 
 def naive(frame):

@@ -16,7 +16,8 @@ import pytest
 from results import Ledger
 from sweeps.runner import LEDGER, verify
 
-STUDY = ("run", "selector_wide", "--trials", "20000", "--set", "data.bars=4320")
+POINTS = 20_000
+STUDY = ("run", "selector_wide", "--trials", str(POINTS), "--set", "data.bars=26280")  # three years: minutes of work
 
 
 def start(folder: Path) -> subprocess.Popen[bytes]:
@@ -38,7 +39,7 @@ def done(folder: Path) -> int:
 def results(folder: Path) -> tuple[str, pd.DataFrame]:
     home = folder / "selector_wide"
     found = verify(home)
-    assert found.ok and found.points == 20_000 and found.missing == found.duplicated == found.corrupt == 0, found
+    assert found.ok and found.points == POINTS and found.missing == found.duplicated == found.corrupt == 0, found
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
         frame = ledger.frame().sort_values("trial").reset_index(drop=True)
     return found.certificate, frame.drop(columns=["attempt", "seconds", "error", "source"], errors="ignore")
@@ -49,15 +50,20 @@ def results(folder: Path) -> tuple[str, pd.DataFrame]:
 def test_a_killed_study_resumes_to_the_results_of_an_undisturbed_one(kills: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(kills)
     progress = []
-    for _ in range(kills):
+    for i in range(kills):
         driver = start(tmp_path / "killed")
-        # Some die while they start, most while they work.
-        time.sleep(rng.uniform(2.0, 14.0))
+        if i % 4:  # most die at work
+            before = progress[-1] if progress else 0
+            while done(tmp_path / "killed") == before and driver.poll() is None:
+                time.sleep(0.1)
+            time.sleep(rng.uniform(0.0, 2.0))
+        else:  # some while they start
+            time.sleep(rng.uniform(0.5, 10.0))
         os.kill(driver.pid, signal.SIGKILL)
         assert driver.wait() == -signal.SIGKILL, "it ended before it was killed: give it more to do"
         progress.append(done(tmp_path / "killed"))
     assert start(tmp_path / "killed").wait() == 0
-    assert progress == sorted(progress) and 0 < progress[-1] < 20_000, progress
+    assert progress == sorted(progress) and 0 < progress[-1] < POINTS, progress
     assert start(tmp_path / "whole").wait() == 0
     killed, whole = results(tmp_path / "killed"), results(tmp_path / "whole")
     assert killed[0] == whole[0]

@@ -133,6 +133,8 @@ def test_samplers_run_and_resume(tmp_path: Path) -> None:
 def test_wrong_studies_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     for changes, message in (
         ({"space": {"z": [1]}}, "z"),
+        ({"space": {"y": {"uniform": [0, 1e10]}}, "search": {"sampler": "random", "trials": 5}}, "1e\\+09|1e9"),
+        ({"trainable": "selector", "space": {"lag": [1, 0]}}, "lag"),
         ({"fixed": {"x": 1}}, "given in both"),
         ({"objective": "scroe"}, "Did you mean 'score'"),
         ({"search": {"sampler": "gird"}}, "grid"),
@@ -140,6 +142,15 @@ def test_wrong_studies_are_refused_before_anything_is_written(tmp_path: Path) ->
         with pytest.raises(ValueError, match=message):
             run(toy(**changes), tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_fresh_never_takes_a_ledger_from_under_its_writer(tmp_path: Path) -> None:
+    run(toy(), tmp_path, slots=2)
+    with Ledger.open(tmp_path / "toy" / LEDGER), pytest.raises(LedgerError, match="is being written by"):
+        run(toy(), tmp_path, fresh=True)
+    with pytest.raises(ValueError):
+        run(toy(data={"size": "many"}), tmp_path, fresh=True)  # what cannot run sets nothing aside
+    assert len(scores(tmp_path)) == 40 and not (tmp_path / ".aside").exists()
 
 
 def test_the_driver_keeps_a_flat_memory(tmp_path: Path) -> None:

@@ -88,7 +88,7 @@ class Asset:
 
     def __post_init__(self) -> None:
         where = f"assets.{self.symbol}"
-        if self.asset_class not in _DEFAULTS:
+        if self.asset_class not in tuple(_DEFAULTS):  # a list has no hash
             raise MarketError(f"{where}: asset_class {self.asset_class!r} is not allowed; give crypto or stock")
         for name in ("maker_fee_bps", "taker_fee_bps", "half_spread_bps", "min_notional"):
             value = getattr(self, name)
@@ -169,8 +169,8 @@ def make_assets(symbols: Sequence[str], overrides: Mapping[str, Any] | None = No
 
 def _make(symbol: str, overrides: Mapping[str, Mapping[str, Any]]) -> Asset:
     own = dict(overrides.get(symbol, {}))
-    asset_class = own.pop("asset_class", None) or classify(symbol)
-    if not isinstance(asset_class, str) or asset_class not in _DEFAULTS:
+    asset_class: Any = own.pop("asset_class", None) or classify(symbol)
+    if asset_class not in tuple(_DEFAULTS):
         raise MarketError(f"assets.{symbol}.asset_class: {asset_class!r} is not allowed; give crypto or stock")
     values = {**_DEFAULTS[asset_class], **overrides.get(asset_class, {}), **own}
     if values.get("can_short") == "groups":

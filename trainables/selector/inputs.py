@@ -1,12 +1,16 @@
-"""The selector's inputs as aligned arrays, and what an order of each row knows at a given lag."""
+"""The selector's inputs as aligned arrays, made from tidy tables or not, and what an order of each row knows at a given lag."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from trainables.contract import TrainableError, nearest
 from trainables.market import Panel
 from trainables.selector.candidates import (
     BUY,
@@ -29,6 +33,9 @@ from trainables.selector.candidates import (
     VOLUME,
 )
 
+ACTION_COLUMNS = ("buy_price", "sell_price", "buy_amount", "sell_amount")
+FORECAST_COLUMNS = ("predicted_high_p50_h1", "predicted_low_p50_h1", "predicted_close_p50_h1")
+_KEYS = ["timestamp", "symbol"]
 _EPS = 1e-9  # hours
 KEPT_ALIGNMENTS = 4  # 300 bytes per bar each
 
@@ -125,8 +132,6 @@ class SelectorInputs:
     @cached_property
     def _new_york(self) -> tuple[np.ndarray, np.ndarray]:
         """New York (day number, hour of day) of each row's start; legacy rules only."""
-        import pandas as pd
-
         local = pd.DatetimeIndex(self.panel.times).tz_localize("UTC").tz_convert("America/New_York")
         day = local.normalize().tz_localize(None).to_numpy().astype("datetime64[D]").astype(np.int64)
         return day, np.asarray(local.hour + local.minute / 60.0)
@@ -211,3 +216,87 @@ def read_only(array: np.ndarray) -> np.ndarray:
     view = np.ascontiguousarray(array).view()
     view.flags.writeable = False
     return view
+
+
+def from_frames(
+    bars: pd.DataFrame, actions: pd.DataFrame, *, costs: Mapping[str, Any] | None = None, profile: str = "realistic"
+) -> SelectorInputs:
+    """Aligns tidy tables; arguments and errors as in `simulate`."""
+    is_legacy = profile == "legacy"
+    prices = ("high", "low", "close") if is_legacy else ("open", "high", "low", "close")
+    table = _read("bars", bars, (*prices, *FORECAST_COLUMNS), ("open", "volume"))
+    orders = _read("actions", actions, ACTION_COLUMNS)
+    if table.empty:
+        raise TrainableError("bars: the table has no rows")
+    _check_symbols(orders["symbol"].unique(), set(table["symbol"]))
+    for column in FORECAST_COLUMNS:
+        _check_range("bars", table, column, table[column] > 0.0, "a price is above 0 and finite; NaN is no forecast")
+    for column in ACTION_COLUMNS[:2]:
+        _check_range("actions", orders, column, orders[column] > 0.0, "a price is above 0 and finite; NaN is no order")
+    most, meaning = (np.inf, "amounts are percentages of at least 0") if is_legacy else (1.0, "amounts are fractions in [0, 1]")
+    for column in ACTION_COLUMNS[2:]:
+        hint = meaning if is_legacy else meaning + "; divide percentages by 100"
+        _check_range("actions", orders, column, orders[column].between(0.0, most), hint)
+
+    merged = table.merge(orders, on=_KEYS, how="left", indicator="found")
+    acted = merged["found"] == "both"
+    if not acted.any() and (is_legacy or len(orders)):
+        first, last = table["timestamp"].min(), table["timestamp"].max()
+        raise TrainableError(f"actions: none is at the time of a bar of its symbol; bars start from {first} to {last}")
+    if is_legacy:
+        # The original joined its tables: a bar without an action does not exist. It never looks at the open.
+        merged = merged[acted].assign(open=lambda rows: rows["open"].fillna(rows["close"]))
+    panel = Panel.from_frame(merged, assets=costs, source="bars")
+    panel = panel.select(sorted(panel.symbols))
+    row = np.searchsorted(panel.times, merged["timestamp"].dt.tz_localize(None).to_numpy())
+    column_of = pd.Index(panel.symbols, dtype=object).get_indexer(pd.Index(merged["symbol"], dtype=object))
+    arrays = np.full((7, panel.n_bars, len(panel.symbols)), np.nan)
+    for k, name in enumerate((*ACTION_COLUMNS, *FORECAST_COLUMNS)):
+        arrays[k, row, column_of] = merged[name].to_numpy()
+    return SelectorInputs(panel, arrays)
+
+
+def _read(name: str, frame: pd.DataFrame, needed: Sequence[str], optional: Iterable[str] = ()) -> pd.DataFrame:
+    """Returns timestamp (UTC, ns), symbol and float64 columns of a table sorted by them; an absent open is NaN, an absent volume 0."""
+    missing = [column for column in (*_KEYS, *needed) if column not in frame.columns]
+    if missing:
+        plural = "s" if len(missing) > 1 else ""
+        raise TrainableError(f"{name}: column{plural} {', '.join(missing)} missing; it has {', '.join(map(str, frame.columns))}")
+    stamps = frame["timestamp"]
+    if not isinstance(stamps.dtype, pd.DatetimeTZDtype):
+        what = "have no time zone" if pd.api.types.is_datetime64_dtype(stamps.dtype) else f"are {stamps.dtype}, not times"
+        raise TrainableError(f"{name}: timestamps {what}; if they are UTC, `pd.to_datetime({name}['timestamp'], utc=True)`")
+    if stamps.isna().any():
+        raise TrainableError(f"{name}: row {int(stamps.isna().to_numpy().argmax())} has no timestamp")
+    for symbol in frame["symbol"].unique():
+        if not isinstance(symbol, str):
+            raise TrainableError(f"{name}: symbol {symbol!r} is not a name")
+    columns = {"timestamp": stamps.dt.tz_convert("UTC").dt.as_unit("ns").array, "symbol": frame["symbol"].to_numpy(object)}
+    for column in dict.fromkeys((*needed, *optional)):
+        if column not in frame.columns:
+            columns[column] = np.full(len(frame), 0.0 if column == "volume" else np.nan)
+            continue
+        try:
+            columns[column] = frame[column].to_numpy(np.float64, na_value=np.nan)
+        except (TypeError, ValueError) as error:
+            raise TrainableError(f"{name}: column {column} holds something that is not a number ({error})") from error
+    table = pd.DataFrame(columns).sort_values(_KEYS, ignore_index=True)
+    twice = table.duplicated(_KEYS).to_numpy()
+    if twice.any():
+        symbol, time = table.loc[int(twice.argmax()), ["symbol", "timestamp"]]
+        raise TrainableError(f"{name}: {symbol} has two {name} at {time}")
+    return table
+
+
+def _check_symbols(acted: Iterable[str], known: set[str]) -> None:
+    for symbol in acted:
+        if symbol not in known:
+            hint = nearest(symbol, known) or "bars has " + ", ".join(sorted(known)[:20])
+            raise TrainableError(f"actions: no bars for symbol {symbol!r}; {hint}")
+
+
+def _check_range(name: str, table: pd.DataFrame, column: str, inside: pd.Series, allowed: str) -> None:
+    wrong = (table[column].notna() & ~(inside & np.isfinite(table[column]))).to_numpy()
+    if wrong.any():
+        bad = table.loc[int(wrong.argmax())]
+        raise TrainableError(f"{name}: {bad['symbol']} at {bad['timestamp']}: {column} is {bad[column]:g}; {allowed}")

@@ -102,6 +102,15 @@ class SelectorTrainable:
             warnings=tuple(f"data: {n} × {reason} (alphasweep data check lists them)" for reason, n in counts.items()),
         )
 
+    def check(self, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Refuses what the settings' profile cannot simulate: `realistic` needs a lag.
+
+        Raises:
+            TrainableError: Which key, and why.
+        """
+        profile = _settings(settings)["profile"]
+        encode([{**profile_defaults(profile), **config}], profile)
+
     def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], ctx: Context) -> pd.DataFrame:
         """Simulates complete configurations; one row of metrics each."""
         inputs: _Inputs = ctx.inputs
