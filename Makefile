@@ -6,7 +6,7 @@ endif
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint bench oracle clean
+.PHONY: demo test slow oracle lint bench clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
@@ -18,16 +18,24 @@ demo: $(VENV)/.ready      ## set up, then run the selector grid on the embedded 
 	$(BIN)/alphasweep run selector_grid
 	$(BIN)/alphasweep verify selector_grid
 
-test: $(VENV)/.ready      ## set up, then run every test
-	$(BIN)/python -m pytest
+test: $(VENV)/.ready      ## set up, then run the tests
+	$(BIN)/python -m pytest -m "not slow"
+
+slow: $(VENV)/.ready      ## the tests that take minutes
+	$(BIN)/python -m pytest -m slow
+
+oracle: $(VENV)/.ready    ## compare with backtesting.py and vectorbt (installs them)
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m pytest tests/oracles
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 bench: $(VENV)/.ready     ## measure the selector beside its peers (installs the bench extra)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'
-	$(BIN)/python benchmarks/selector.py
+	$(BIN)/python benchmarks/selector.py --peers
 
 clean:
 	rm -rf $(VENV) build *.egg-info

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-
 CONNECT_SECONDS = 5.0
 
 

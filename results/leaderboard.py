@@ -95,7 +95,9 @@ def render(board: pd.DataFrame, title: str | None = None, width: int | None = No
     if attrs.get("profile") == "legacy":
         heading += f"\n[bold red]{LEGACY_LABEL}[/bold red]"
     caption = escape(_caption(attrs, [name for name in cells if name not in shown]))
-    table = Table(title=heading, caption=caption or None, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_style="bold", caption_justify="left")
+    table = Table(
+        title=heading, caption=caption or None, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_style="bold", caption_justify="left"
+    )
     for name in shown:
         words = not pd.api.types.is_numeric_dtype(board[name])
         style = "bold cyan" if name == attrs.get("metric") else None

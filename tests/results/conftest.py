@@ -30,9 +30,7 @@ def rows_for(context: str, numbers: Sequence[int], metrics: Callable[[int], list
     configs = [{"x": number, "edge": 0.5 + number, "mode": "high_low"} for number in numbers]
     ids = config_ids(context, configs)
     values = metrics or (lambda number: [number / 7.0, number / 100.0, -0.1, 1.0 / (1 + number)])
-    return [
-        ResultRow(number, ids[i], configs[i], "completed", values(number), 0.25, None) for i, number in enumerate(numbers)
-    ]
+    return [ResultRow(number, ids[i], configs[i], "completed", values(number), 0.25, None) for i, number in enumerate(numbers)]
 
 
 def failed_row(context: str, number: int, error: str = "ValueError: no") -> ResultRow:

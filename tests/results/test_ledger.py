@@ -292,8 +292,8 @@ def test_a_header_holds_no_nonsense(header: Any) -> None:
         header.__class__(**{**header.__dict__, "metrics": (Metric("a"), Metric("A")), "objective": "a"})
 
 
-def test_a_plan_keeps_the_order_of_its_axes_because_it_numbers_the_points(tmp_path: Path, header: Header) -> None:
-    with Ledger.create(tmp_path / "l.sqlite", header) as ledger:
+def test_a_plan_keeps_the_order_of_its_axes_because_it_numbers_the_points(location: str, header: Any) -> None:
+    with Ledger.create(location, header) as ledger:
         ledger.begin_session({})
         first = ledger.add_plan({"b": [1, 2], "a": [3]}, {"sampler": "grid"}, 2)
         second = ledger.add_plan({"a": [3], "b": [1, 2]}, {"sampler": "grid"}, 2)

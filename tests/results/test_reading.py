@@ -29,7 +29,7 @@ def filled(ledger: Ledger, make_failed: Callable) -> Ledger:
     sharpes = [1.5, 2.5, None, 2.5]
     ids = config_ids(context_of(ledger), configs)
     rows = [ResultRow(i, ids[i], configs[i], "completed", [sharpes[i], 0.1 * i, -0.1, 1.0 / 3], 0.5, None) for i in range(4)]
-    ledger.accept(ledger.open_attempt(1, 5), [*rows, make_failed(context_of(ledger), 4, "line one\nline two, \"quoted\"")])
+    ledger.accept(ledger.open_attempt(1, 5), [*rows, make_failed(context_of(ledger), 4, 'line one\nline two, "quoted"')])
     return ledger
 
 

@@ -34,7 +34,11 @@ def compare(inputs, config, profile):
     symbols = list(inputs.panel.symbols)
     rows = np.searchsorted(inputs.panel.times, got.fills["timestamp"].dt.tz_localize(None).to_numpy())
     # Cash that is zero but for rounding buys dust in one of the two; so small a fill is no difference.
-    mine = sorted((int(r), f.symbol, f.side, f.reason, f.price, f.quantity) for r, f in zip(rows, got.fills.itertuples(), strict=True) if f.quantity > DUST)
+    mine = sorted(
+        (int(r), f.symbol, f.side, f.reason, f.price, f.quantity)
+        for r, f in zip(rows, got.fills.itertuples(), strict=True)
+        if f.quantity > DUST
+    )
     theirs = sorted((f.row, f.symbol, f.side, f.reason, f.price, f.quantity) for f in want.fills if f.quantity > DUST)
     assert [m[:4] for m in mine] == [t[:4] for t in theirs]
     np.testing.assert_allclose([m[4:] for m in mine], [t[4:] for t in theirs], rtol=1e-9)

@@ -74,7 +74,7 @@ def test_fresh_sets_results_aside_and_evaluates_all_again(tmp_path: Path) -> Non
 
 def test_other_data_or_rules_are_refused_in_the_same_ledger(tmp_path: Path) -> None:
     run(toy(), tmp_path, slots=2)
-    with pytest.raises(LedgerError, match="data_fingerprint was toy-1000, is toy-9.*--set name=toy_2.*--fresh"):
+    with pytest.raises(LedgerError, match=r"data_fingerprint was toy-1000, is toy-9.*--set name=toy_2.*--fresh"):
         run(toy(data={"size": 9}), tmp_path, slots=2)
     assert len(scores(tmp_path)) == 40
 
