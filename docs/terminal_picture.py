@@ -1,6 +1,6 @@
 """Runs a command in a terminal of its own and draws what it left on the screen.
 
-    python docs/terminal_picture.py docs/img/demo.svg -- alphasweep run selector_grid
+python docs/terminal_picture.py docs/img/demo.svg -- alphasweep run selector_grid
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ def screen(command: list[str], width: int) -> str:
 
 
 def main() -> None:
+    """Runs the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("svg")
     parser.add_argument("command", nargs="+")

@@ -39,6 +39,8 @@ def _export(what: str) -> Any:
     return typer.Option(metavar="FILE", help=f"Write all trials to this {what} file.", dir_okay=False, callback=_target)
 
 
+IN_SAMPLE = Text("In-sample figures: chosen on the bars they are measured on. They say what won, not what will.", "yellow")
+
 StudyArg = Annotated[str, typer.Argument(help="A study file, or a name from `alphasweep ls`.", show_default=False)]
 NameArg = Annotated[str, typer.Argument(help="Name of a study that has run.", show_default=False)]
 DirOpt = Annotated[Path, typer.Option("--dir", metavar="FOLDER", help="Folder that holds the studies' folders.", file_okay=False)]
@@ -100,6 +102,7 @@ def run(
         status_command = _command_for("status", loaded.name, dir)
         _say(Text.assemble((f"{result.tally.failed:,} configurations failed", "red"), f"; {status_command} shows why."))
     out.print(render(result.leaderboard(top=top), width=out.width))
+    _say(IN_SAMPLE)
     if result.stopped:
         _say(Text.assemble("Stopped. Nothing is lost; the same command goes on: ", (again, "bold")))
         raise typer.Exit(130)
@@ -196,6 +199,7 @@ def leaderboard_(
 
     with Ledger.open(_home(study, dir) / LEDGER, readonly=True) as ledger:
         out.print(render(leaderboard(ledger, sort, top), width=out.width))
+        _say(IN_SAMPLE)
         for path, fmt in ((csv, "csv"), (json, "json"), (parquet, "parquet")):
             if path:
                 _say(f"{ledger.export(path, fmt):,} trials written to {path}")
