@@ -39,7 +39,7 @@ def _export(what: str) -> Any:
     return typer.Option(metavar="FILE", help=f"Write all trials to this {what} file.", dir_okay=False, callback=_target)
 
 
-IN_SAMPLE = Text("In-sample figures: chosen on the bars they are measured on. They say what won, not what will.", "yellow")
+IN_SAMPLE = Text("In-sample figures: they say what won, not what will.", "yellow")
 
 StudyArg = Annotated[str, typer.Argument(help="A study file, or a name from `alphasweep ls`.", show_default=False)]
 NameArg = Annotated[str, typer.Argument(help="Name of a study that has run.", show_default=False)]
@@ -246,7 +246,7 @@ def verify(study: NameArg, dir: DirOpt = Path("runs")) -> None:
     for line in found.problems:
         _say(Text(f"  {line}", "red"))
     if found.failed:
-        _say(Text(f"  {found.failed:,} points have failed and have no metrics; {_command_for('status', study, dir)} shows why", "red"))
+        _say(Text(f"  {found.failed:,} points have failed and have no metrics; {_command_for('status', study, dir)} shows why", "yellow"))
     if not found.ok:
         raise typer.Exit(1)
 

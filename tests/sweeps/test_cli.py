@@ -311,9 +311,9 @@ def test_a_study_of_points_another_has_takes_them_over_and_is_verified(command: 
 
 
 @pytest.mark.ray
-def test_failed_points_keep_a_study_from_being_verified_and_are_said_to(command: Command, runs: Path) -> None:
+def test_failed_points_are_results_that_verify_counts_and_names(command: Command, runs: Path) -> None:
     done = command("verify", "toy", "--dir", runs)
-    assert done.code == 1
+    assert done.code == 0
     assert re.search(r"points +12 .*completed +10 .*failed +2 .*corrupt +0 ", done.out, re.S)
     assert f"  2 points have failed and have no metrics; alphasweep status toy --dir {runs} shows why\n" in done.out
 
