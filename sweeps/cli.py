@@ -289,6 +289,8 @@ def data_check(
     rows: Annotated[int, typer.Option(metavar="N", min=0, help="Problems to list one by one.")] = 20,
 ) -> None:
     """Report bad data by symbol, row and reason; nothing is changed."""
+    import pandas as pd
+
     from trainables.market import check_directory, summarise
 
     problems, bars = check_directory(path, assume_tz)
@@ -297,7 +299,10 @@ def data_check(
         _say(f"{path}: {what}: no problems.")
         return
     counts = summarise(problems)
-    cells = [[f"{x:%Y-%m-%d %H:%M}" if hasattr(x, "strftime") else str(x) for x in row] for row in counts.itertuples(index=False)]
+    cells = [
+        ["–" if x is pd.NaT else f"{x:%Y-%m-%d %H:%M}" if hasattr(x, "strftime") else str(x) for x in row]
+        for row in counts.itertuples(index=False)
+    ]
     out.print(_table([str(name).replace("_", " ") for name in counts.columns], cells, title=f"{path}: {what}"))
     for problem in sorted(problems, key=lambda p: p.severity)[:rows]:
         _say(Text.assemble((problem.severity, "red" if problem.severity == "error" else "yellow"), f" {problem}"))

@@ -80,4 +80,4 @@ def _add_gaps(rows: Rows, order: np.ndarray, present: np.ndarray, expected: np.n
 
 
 def _add_gap(rows: Rows, following: int, count: int, first: np.datetime64) -> None:
-    rows.at(following, "warning", "gap", f"{count} bar{'s' if count > 1 else ''} missing before this row", first)
+    rows.at(following, "warning", "gap", f"{count} bar{'s' if count > 1 else ''} missing from this time to this row", first)
