@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 
 from trainables.contract import Context, Parameter, Prepared, TrainableError, nearest
 from trainables.forecast import MINIMUM, empirical
-from trainables.market import load_market
+from trainables.market import Panel, load_market
 from trainables.policy import decode
 from trainables.selector.inputs import SelectorInputs
 from trainables.selector.options import FILL_RULES_VERSION, PARAMETERS, PROFILES, encode, profile_defaults
 from trainables.selector.simulate import evaluate
 from trainables.selector.summary import METRICS
+
+if TYPE_CHECKING:
+    from trainables.audit.stages import Stage
 
 _SETTINGS = {
     p.name: p
@@ -59,9 +62,17 @@ class SelectorTrainable:
             TrainableError: Unknown or unusable settings.
             MarketError: Bad data.
         """
-        chosen = _settings(settings)
-        defaults = profile_defaults(chosen["profile"])
+        _settings(settings)  # what is wrong there is said before a large market is read
         panel, problems = load_market(data)
+        counts: dict[str, int] = {}
+        for problem in problems:
+            counts[problem.reason] = counts.get(problem.reason, 0) + 1
+        warnings = tuple(f"data: {n} × {reason} (alphasweep data check lists them)" for reason, n in counts.items())
+        return replace(self.prepare_panel(panel, settings), warnings=warnings)
+
+    def prepare_panel(self, panel: Panel, settings: Mapping[str, Any]) -> Prepared:
+        """Prepares a market that is already in memory; otherwise as `prepare`."""
+        chosen = _settings(settings)
         panel = panel.select(sorted(panel.symbols))
         forecasts = empirical(panel, window=chosen["forecast_window"])
         actions = decode(panel, forecasts, chosen["logits"])
@@ -86,21 +97,24 @@ class SelectorTrainable:
         inputs = SelectorInputs(panel, orders)
         start, end = (pd.Timestamp(x).strftime("%Y-%m-%d %H:%M") for x in (panel.times[0], panel.times[-1]))
         protocol = {**chosen, "logits": list(chosen["logits"]), "forecast": forecasts.source, "fill_rules": FILL_RULES_VERSION}
-        counts: dict[str, int] = {}
-        for problem in problems:
-            counts[problem.reason] = counts.get(problem.reason, 0) + 1
         return Prepared(
             inputs=_Inputs(inputs, chosen["profile"], chosen["initial_cash"]),
             fingerprint=fingerprint,
             protocol=protocol,
-            defaults=defaults,
+            defaults=profile_defaults(chosen["profile"]),
             summary=(
                 ("market", f"{len(panel.symbols)} symbols × {panel.n_bars:,} bars, {start} to {end} UTC ({panel.source})"),
                 ("profile", chosen["profile"]),
                 ("fingerprint", fingerprint),
             ),
-            warnings=tuple(f"data: {n} × {reason} (alphasweep data check lists them)" for reason, n in counts.items()),
         )
+
+    def trace(self, config: Mapping[str, Any], ctx: Context) -> Sequence[Stage]:
+        """Shows what a complete configuration saw, decided and earned; see `trainables.audit`."""
+        from trainables.audit.selector import selector_stages
+
+        inputs: _Inputs = ctx.inputs
+        return selector_stages(inputs.selector, config, inputs.profile, inputs.initial_cash)
 
     def check(self, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         """Refuses what the settings' profile cannot simulate: `realistic` needs a lag.
