@@ -184,6 +184,11 @@ class LedgerReader:
         found = self.rows(sa.select(sessions).order_by(sessions.c.session_id))
         return [row | {"provenance": json.loads(row["provenance"])} for row in found]
 
+    def accepted_attempts(self) -> set[int]:
+        """Return the fencing numbers of attempts whose results were taken."""
+        attempts = self.tables.attempts
+        return {row["attempt"] for row in self.rows(sa.select(attempts.c.attempt).where(attempts.c.status == "accepted"))}
+
     def plans(self) -> list[Plan]:
         """Return every search asked for, oldest first."""
         plans = self.tables.plans

@@ -7,18 +7,20 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from cluster.packs import PackResult, PackTask
-from results import Ledger, Plan, ResultRow
+from results import Ledger, Plan, ResultRow, series
 from results.identity import config_ids
 from search_spaces import Sampler
 
 CHUNK = 4096  # configurations looked up in the ledger at once
 FIRST_PACK = 16
 LARGEST_PACK = 20_000
+LARGEST_BLOCK = 32_000_000  # bytes of one pack's metrics and daily returns
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,19 @@ class Backlog:
 class StudyFeed:
     """Cuts the backlog into packs of about a second, writes results to the ledger, isolates what kills its worker."""
 
-    def __init__(self, backlog: Backlog, ledger: Ledger, plan: Plan, tally: Tally, slots: int, report: Callable[[Tally], None]):
+    def __init__(
+        self,
+        backlog: Backlog,
+        ledger: Ledger,
+        plan: Plan,
+        tally: Tally,
+        slots: int,
+        report: Callable[[Tally], None],
+        home: Path,
+        days: int = 0,
+    ):
         self._backlog, self._ledger, self._plan, self._slots, self._report = backlog, ledger, plan, slots, report
+        self._home, self._largest = home, max(1, min(LARGEST_PACK, LARGEST_BLOCK // (8 * (len(ledger.header.metrics) + days))))
         self.tally = tally
         self.stopping = False
         self._again: deque[list[Point]] = deque()
@@ -163,6 +176,7 @@ class StudyFeed:
         """Accepts a pack's results in one transaction."""
         points = self._flying.pop(result.attempt)
         each = result.seconds / len(points)
+        metrics, returns = np.hsplit(result.metrics, [len(self._ledger.header.metrics)])
         rows = []
         for i, point in enumerate(points):
             error = result.errors.get(i)
@@ -172,18 +186,21 @@ class StudyFeed:
                     point.config_id,
                     point.config,
                     "failed" if error else "completed",
-                    None if error else result.metrics[i].tolist(),
+                    None if error else metrics[i].tolist(),
                     each,
                     error,
                 )
             )
+        if returns.shape[1]:
+            kept = [i for i, p in enumerate(points) if i not in result.errors and series.is_kept(p.config_id, self._plan.count)]
+            series.write(self._ledger, self._home, result.attempt, [points[i].config_id for i in kept], returns[kept].astype(np.float32))
         taken = self._ledger.accept(result.attempt, rows)
         tally = self.tally
         tally.done += taken.accepted
         tally.failed += len(result.errors)
         tally.packs += 1
         tally.busy += result.seconds
-        scores = self._sign * result.metrics[:, self._objective]
+        scores = self._sign * metrics[:, self._objective]
         if np.isfinite(scores).any():
             tally.best = float(self._sign * np.nanmax([np.nanmax(scores), self._sign * tally.best]))
         self._resize(len(points), result.seconds)
@@ -193,7 +210,7 @@ class StudyFeed:
         """Aims at a second of work, slowly more in long studies: Tune pays per pack and remembers each."""
         target = min(max(1.0, 0.02 * (time.monotonic() - self._began)), 5.0)
         wanted = int(n * target / max(seconds, 1e-6))
-        self._size = max(1, min(wanted, 4 * max(n, self._size), LARGEST_PACK))
+        self._size = max(1, min(wanted, 4 * max(n, self._size), self._largest))
 
     def crashed(self, attempt: int, error: str) -> None:
         """Halves a pack whose worker died; a configuration that killed two workers alone has failed."""

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results import Header, Ledger, LedgerError, Verification
+from results import Header, Ledger, LedgerError, Plan, Verification, series
 from results.identity import config_ids
 from results.leaderboard import leaderboard
 from results.lock import WriterLock
@@ -31,6 +31,7 @@ from search_spaces import Sampler, Space, SpaceError, make_sampler
 from sweeps.feed import CHUNK, Backlog, Point, StudyFeed, Tally
 from sweeps.study import Study, StudyError
 from trainables.contract import Checks, Context, Prepared, Registry, Trainable, check_config
+from trainables.timeline import Protocol
 
 LEDGER = "ledger.sqlite"
 
@@ -57,6 +58,15 @@ class Search:
         return make_sampler(self.study.search.sampler, self.space, trials=self.study.search.trials, seed=self.study.seed)
 
     @cached_property
+    def protocol(self) -> Protocol:
+        """How time is cut."""
+        return Protocol.parse(self.study.protocol)
+
+    def prepare(self, part: str = "search") -> Prepared:
+        """Loads the data for searching, or for the holdout."""
+        return self.trainable.prepare(self.study.data, self.study.settings, self.protocol, part)
+
+    @cached_property
     def _fixed(self) -> dict[str, Any]:
         return check_config(self.trainable, self.study.fixed, "fixed")
 
@@ -73,6 +83,7 @@ class Search:
         both = set(self.study.fixed) & set(self.space.names)
         if both:
             raise StudyError(f"{', '.join(sorted(both))}: given in both `fixed` and `space`; keep one")
+        _ = self.protocol
         self._accept(self.config(self.sampler.configs(0, 1)[0]))
         for name, value in self.space.extremes():
             self._accept({**self._fixed, name: value})
@@ -104,7 +115,7 @@ class Evaluator:
         return Search(self.study)
 
     def __call__(self, points: Sequence[int], inputs: Any) -> np.ndarray:
-        """Evaluates the points, float64 (n, metrics)."""
+        """Evaluates the points, float64 (n, metrics + days): the metrics, then the daily returns."""
         search = self._search
         configs: list[dict[str, Any]] = []
         i = 0
@@ -114,12 +125,17 @@ class Evaluator:
                 j += 1
             configs += search.sampler.configs(points[i], points[j - 1] + 1)
             i = j
-        complete = [{**self.defaults, **check_config(search.trainable, search.config(c))} for c in configs]
-        frame = search.trainable.evaluate_pack(complete, Context(inputs, seed=self.study.seed))
-        names = [m.name for m in search.trainable.metrics]
-        if len(frame) != len(points):
-            raise StudyError(f"{self.study.trainable}.evaluate_pack gave {len(frame)} rows for {len(points)} configurations")
-        return frame[names].to_numpy(float)
+        return self.evaluate([search.config(c) for c in configs], inputs)
+
+    def evaluate(self, configs: Sequence[Mapping[str, Any]], inputs: Any) -> np.ndarray:
+        """Evaluates configurations, see `__call__`."""
+        trainable = self._search.trainable
+        complete = [{**self.defaults, **check_config(trainable, config)} for config in configs]
+        made = trainable.evaluate_pack(complete, Context(inputs, seed=self.study.seed))
+        if len(made.metrics) != len(configs):
+            raise StudyError(f"{self.study.trainable}.evaluate_pack gave {len(made.metrics)} rows for {len(configs)} configurations")
+        values = made.metrics[[m.name for m in trainable.metrics]].to_numpy(float)
+        return values if made.returns is None else np.hstack([values, made.returns])
 
 
 @dataclass(frozen=True, eq=False)
@@ -189,7 +205,7 @@ def run(
     search.check()
     home = Path(folder) / study.name
     # First what can fail: a study that cannot run changes nothing on disk.
-    prepared = search.trainable.prepare(study.data, study.settings)
+    prepared = search.prepare()
     header = _header(search, prepared)
     if fresh and home.exists():
         _set_aside(home)
@@ -199,7 +215,7 @@ def run(
         ledger.begin_session(collect(Path.cwd()))
         plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(study), search.sampler.size)
         siblings = [] if fresh else [p for p in Path(folder).glob(f"*/{LEDGER}") if p.parent != home]
-        backlog = Backlog(search.sampler, search.config, ledger, plan, _reuser(ledger, plan.plan_id, plan.offset, siblings), tally)
+        backlog = Backlog(search.sampler, search.config, ledger, plan, _reuser(ledger, home, plan, siblings), tally)
         if on_prepared:
             on_prepared(prepared, tally)
         first = backlog.take(1)
@@ -210,14 +226,14 @@ def run(
             from cluster.session import ray_session
 
             with ray_session(address, slots) as cpus:
-                feed = StudyFeed(backlog, ledger, plan, tally, slots or cpus, on_progress or (lambda _: None))
+                feed = StudyFeed(backlog, ledger, plan, tally, slots or cpus, on_progress or (lambda _: None), home, len(prepared.days))
                 stop.attach(feed)
                 scratch = home / "tune"
                 run_packs(
                     feed,
                     Evaluator(study, prepared.defaults),
                     prepared.inputs,
-                    len(header.metrics),
+                    len(header.metrics) + len(prepared.days),
                     slots=slots or cpus,
                     scratch=scratch.absolute(),
                     name=f"{study.name}-{ledger.header.context_id[:8]}-{os.getpid()}",
@@ -320,24 +336,27 @@ def _set_aside(home: Path) -> None:
     home.rename(place)
 
 
-def _reuser(ledger: Ledger, plan_id: int, offset: int, siblings: list[Path]) -> Callable[[list[Point]], set[bytes]]:
-    """Returns a function that takes over results other studies in the same folder already have."""
+def _reuser(ledger: Ledger, home: Path, plan: Plan, siblings: list[Path]) -> Callable[[list[Point]], set[bytes]]:
+    """Returns a function that takes over results, and returns, other studies in the same folder already have."""
     same = []
     for path in siblings:
         try:
             with Ledger.open(path, readonly=True) as other:
                 if other.header.context_id == ledger.header.context_id:
-                    same.append(path)
+                    same.append((path, dict(zip(*series.read(other, path.parent), strict=True))))
         except LedgerError:
             continue  # a damaged or foreign ledger is its own study's problem, told when that is opened
 
     def reuse(points: list[Point]) -> set[bytes]:
         taken: set[bytes] = set()
-        for path in same:
-            wanted = {p.config_id: offset + p.index for p in points if p.config_id not in taken}
+        for path, returns in same:
+            wanted = {p.config_id: plan.offset + p.index for p in points if p.config_id not in taken}
             rows = ledger.reuse_from(path, wanted) if wanted else []
             if rows:
-                ledger.accept(ledger.open_attempt(plan_id, len(rows), worker=f"reused from {path.parent.name}"), rows)
+                attempt = ledger.open_attempt(plan.plan_id, len(rows), worker=f"reused from {path.parent.name}")
+                kept = [row.config_id for row in rows if row.config_id in returns]
+                series.write(ledger, home, attempt, kept, np.array([returns[key] for key in kept]))
+                ledger.accept(attempt, rows)
                 taken |= {row.config_id for row in rows}
         return taken
 

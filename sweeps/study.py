@@ -45,7 +45,7 @@ class Origin:
         key = re.sub(r"\[\d+\]", "", head)
         if colon and (place := self.place(key)) != self.where:
             return f"{place}: {message}"
-        for section in ("search", "settings", "data", "fixed", "space"):
+        for section in ("search", "settings", "data", "protocol", "fixed", "space"):
             if colon and (f"{section}.{key}" in self.places or (section == "search" and key in Search.model_fields)):
                 return f"{self.place(f'{section}.{key}')}: {section}.{head}: {rest}"
         return f"{self.where}: {message}"
@@ -83,6 +83,7 @@ class Study(BaseModel):
         trainable: Registered name, or package.module:Class.
         data: What the trainable loads (for the selector: `source`, `symbols`, `bars`, …).
         settings: How it is evaluated; not swept, part of every configuration's identity.
+        protocol: How time is cut into folds and a holdout (`trainables.timeline.Protocol`); derived from the data by default.
         fixed: Parameters held at one value.
         space: Parameters swept.
         search: Sampler and number of trials.
@@ -96,6 +97,7 @@ class Study(BaseModel):
     trainable: str
     data: dict[str, Any] = Field(default_factory=dict)
     settings: dict[str, Any] = Field(default_factory=dict)
+    protocol: dict[str, Any] = Field(default_factory=dict)
     fixed: dict[str, Any] = Field(default_factory=dict)
     space: dict[str, Any]
     search: Search = Search()

@@ -12,12 +12,16 @@ import importlib
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, runtime_checkable
+from typing import Protocol as Contract
 
 import numpy as np
 import pandas as pd
 
 from results.metrics import Metric
+
+if TYPE_CHECKING:
+    from trainables.timeline import Protocol, Timeline
 
 
 class TrainableError(ValueError):
@@ -107,6 +111,9 @@ class Prepared:
         defaults: Value of every parameter a configuration leaves out; part of every configuration's identity.
         summary: Lines for the user: (name, value).
         warnings: What the user should know about the data.
+        timeline: How time was cut, if the trainable works in time.
+        days: Labels of the daily returns that `Evaluation.returns` has, datetime64[D] (D,); empty without.
+        benchmarks: Daily returns (D,) of what needs no search, by name: what a winner has to beat.
     """
 
     inputs: Any
@@ -115,6 +122,22 @@ class Prepared:
     defaults: Mapping[str, Any]
     summary: Sequence[tuple[str, str]] = ()
     warnings: Sequence[str] = ()
+    timeline: Timeline | None = None
+    days: np.ndarray = field(default_factory=lambda: np.empty(0, "datetime64[D]"))
+    benchmarks: Mapping[str, np.ndarray] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What came of a pack.
+
+    Attributes:
+        metrics: One row per configuration in order, one float column per declared metric.
+        returns: Daily simple returns, float32 (n, D) for the days of `Prepared.days`: what significance is judged by.
+    """
+
+    metrics: pd.DataFrame
+    returns: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -133,7 +156,7 @@ class Context:
 
 
 @runtime_checkable
-class Trainable(Protocol):
+class Trainable(Contract):
     """A packed trainable: many configurations in one vectorised call."""
 
     name: str
@@ -142,22 +165,25 @@ class Trainable(Protocol):
     metrics: tuple[Metric, ...]
     objective: str
 
-    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any]) -> Prepared:
-        """Loads and checks data, returns the inputs of every evaluation."""
+    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Protocol, part: str = "search") -> Prepared:
+        """Loads and checks data, returns the inputs of every evaluation.
+
+        Args:
+            data: The study's `data`.
+            settings: The study's `settings`.
+            protocol: How to cut time; `protocol.cut(times, bar_hours)`. Without a time axis it can be left alone.
+            part: "search": inputs end before the holdout, which nothing computed here may have seen. "holdout": evaluations are
+                of the holdout alone; earlier data may warm up.
+        """
         ...
 
-    def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], ctx: Context) -> pd.DataFrame:
-        """Evaluates complete configurations.
-
-        Returns:
-            One row per configuration in order, one float column per declared metric. A pack must give bit-identical
-            rows to packs of one.
-        """
+    def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], ctx: Context) -> Evaluation:
+        """Evaluates complete configurations. A pack must give bit-identical rows to packs of one."""
         ...
 
 
 @runtime_checkable
-class Checks(Protocol):
+class Checks(Contract):
     """A trainable some of whose parameters are limited by its settings, too."""
 
     def check(self, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

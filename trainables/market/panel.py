@@ -153,6 +153,16 @@ class Panel:
             digest.update(np.array(self.bar_seconds, "<f8").tobytes())
         return digest.hexdigest()
 
+    def rows(self, window: tuple[int, int]) -> Panel:
+        """Returns rows [start, stop).
+
+        Raises:
+            MarketError: No row left.
+        """
+        if not 0 <= window[0] < window[1] <= self.n_bars:
+            raise MarketError(f"panel: rows {window[0]} to {window[1]} of {self.n_bars} keep no bar")
+        return self._rows(slice(*window))
+
     def tail(self, bars: int) -> Panel:
         """Returns the last `bars` rows (all, if there are fewer)."""
         if bars < 1:

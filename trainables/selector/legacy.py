@@ -63,6 +63,7 @@ def run(
     cash0,
     acc_all,
     equity_all,
+    column,
     log,
 ):
     """Simulates the configurations `params[order]`, which share one candidate list; see `realistic.run` for the arguments.
@@ -91,8 +92,6 @@ def run(
         used = 0
         previous = -1
         for s in range(n_rows):
-            if keep:
-                equity_all[order[which], s] = np.nan
             if not any_present[s]:
                 continue
             if previous >= 0:  # L1
@@ -281,6 +280,6 @@ def run(
             else:
                 tally.mark(acc, equity)
             if keep:
-                equity_all[order[which], s] = equity
+                equity_all[order[which], column[s]] = equity
         acc[tally.FINAL] = acc[tally.PREV_EQUITY]
     return n_fills

@@ -56,6 +56,7 @@ def run(
     cash0,
     acc_all,
     equity_all,
+    column,
     log,
 ):
     """Simulates the configurations `params[order]`, which share one candidate list.
@@ -73,7 +74,8 @@ def run(
         nonempty, top, reach: the group's short cuts, `candidates.shortcuts`.
         cash0: Initial cash.
         acc_all: float64 (n, tally.WIDTH) out.
-        equity_all: float64 (n, T) out, or (0, 0) to keep none.
+        equity_all: float64 (n, C) out, or (0, 0) to keep none.
+        column: int64 (T,) ascending: where in `equity_all` a row's equity goes; of rows that share one, the last stays.
         log: float64 (rows, 7) fill records of the (single) configuration, or (0, 7).
 
     Returns:
@@ -137,7 +139,7 @@ def run(
                     prev_r = 0.0
                     rows += t - s
                     if keep:
-                        equity_all[order[which], s:t] = cash
+                        equity_all[order[which], column[s] : column[t - 1] + 1] = cash
                     s = t
                     if s >= stop:
                         break
@@ -172,7 +174,7 @@ def run(
                     rows += 1
                     exposed_rows += 1
                     if keep:
-                        equity_all[order[which], s] = equity
+                        equity_all[order[which], column[s]] = equity
                     s += 1
                 if s >= stop:
                     break
@@ -379,15 +381,15 @@ def run(
             rows += 1
             exposed_rows += exposed
             if keep:
-                equity_all[order[which], s] = equity
+                equity_all[order[which], column[s]] = equity
             s += 1
             if ruined:
                 if s < n_rows:
                     sum_dr2 += prev_r * prev_r
                     prev_r = 0.0
                     rows += n_rows - s
-                if keep:
-                    equity_all[order[which], s:] = 0.0
+                if keep and s < n_rows:
+                    equity_all[order[which], column[s] :] = 0.0
                 break
         purse[which, 0], purse[which, 1] = cash, used
         for j in range(used):

@@ -111,8 +111,34 @@ def evaluate(
 ) -> SelectorResult:
     """Runs encoded configurations (`options.encode`) over prepared inputs; see `simulate`."""
     cash = float(_CASH.check(initial_cash, "initial_cash"))
+    column = np.arange(inputs.panel.n_bars) if equity else None
+    sums, curves, logs = simulate_sums(inputs, table, profile, cash, column=column, fills=fills)
+    metrics = metric_table([sums], [inputs], profile, cash)
+    frame = None
+    if equity:
+        frame = pd.DataFrame(curves.T, index=pd.DatetimeIndex(inputs.panel.times, tz="UTC", name="timestamp")).dropna(how="all")
+    return SelectorResult(pd.DataFrame(metrics, columns=list(METRIC_NAMES)), frame, _fill_table(inputs, logs) if fills else None, profile)
+
+
+def simulate_sums(
+    inputs: SelectorInputs, table: np.ndarray, profile: str, cash: float, *, column: np.ndarray | None = None, fills: bool = False
+) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
+    """Runs the kernel.
+
+    Args:
+        inputs: One stretch of time; it starts flat with `cash`.
+        table: Encoded configurations, float64 (n, P).
+        profile: "realistic" or "legacy".
+        cash: Cash before the first row.
+        column: int64 (T,) ascending: keep equity curves, a row's equity in this column (of rows that share one, the last stays).
+        fills: Keep fill records.
+
+    Returns:
+        Running sums float64 (n, tally.WIDTH), curves float64 (n, columns) or (0, 0), fill records by configuration.
+    """
     sums = np.zeros((len(table), tally.WIDTH))
-    curves = np.empty((len(table), inputs.panel.n_bars)) if equity else np.empty((0, 0))
+    curves = np.empty((0, 0)) if column is None else np.full((len(table), int(column[-1]) + 1), np.nan)
+    where = np.zeros(1, np.int64) if column is None else column.astype(np.int64)
     logs: dict[int, np.ndarray] = {}
     lists, shortcuts = _scratch(inputs.panel.n_bars, len(inputs.panel.symbols), bool(table[:, COLUMN["allow_short"]].any()))
     for group in _groups(table):
@@ -120,18 +146,14 @@ def evaluate(
         aligned = inputs.aligned(int(lag), bool(market_hours), profile == "legacy")
         _build(inputs, aligned, table[group], profile, lists)
         candidates.shortcuts(aligned.exits, lists[0], lists[3], table[group[0], COLUMN["offset"]], *shortcuts)
-        run = _runner(inputs, aligned, table, profile, lists, shortcuts, (cash, sums, curves))
+        run = _runner(inputs, aligned, table, profile, lists, shortcuts, (cash, sums, curves, where))
         if not fills:
             run(group, _NO_LOG)
             continue
         for one in group:
             logs[int(one)] = np.empty((run(np.array([one]), _NO_LOG), 7))  # counts first
             run(np.array([one]), logs[int(one)])
-    metrics = metric_table(sums, inputs, profile, cash)
-    frame = None
-    if equity:
-        frame = pd.DataFrame(curves.T, index=pd.DatetimeIndex(inputs.panel.times, tz="UTC", name="timestamp")).dropna(how="all")
-    return SelectorResult(pd.DataFrame(metrics, columns=list(METRIC_NAMES)), frame, _fill_table(inputs, logs) if fills else None, profile)
+    return sums, curves, logs
 
 
 def _groups(table: np.ndarray) -> Iterator[np.ndarray]:

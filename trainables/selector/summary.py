@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from results.metrics import MIN_DAYS, MIN_NEGATIVE, Metric, periods_per_year
@@ -16,6 +18,8 @@ METRICS: tuple[Metric, ...] = (
     Metric("win_rate", "max", "fraction", "share of round trips that gained after costs"),
     Metric("exposure", None, "fraction", "share of bars with a position"),
     Metric("fees", "min", "fraction", "fees paid over initial cash"),
+    Metric("folds_won", "max", "count", "folds with a gain"),
+    Metric("worst_fold", "max", "fraction", "return of the worst fold"),
     Metric("sharpe", "max", "ratio", "annualised mean over standard deviation of bar returns"),
     Metric("calmar", "max", "ratio", "annualised return over the depth of the maximum drawdown; n/a below 60 days"),
     Metric("annualised_return", "max", "fraction", "compounded to a year of real elapsed time; n/a below 60 days"),
@@ -36,12 +40,13 @@ METRICS: tuple[Metric, ...] = (
 METRIC_NAMES = tuple(m.name for m in METRICS)
 
 
-def metric_table(sums: np.ndarray, inputs: SelectorInputs, profile: str, initial_cash: float) -> dict[str, np.ndarray]:
+def metric_table(each: Sequence[np.ndarray], parts: Sequence[SelectorInputs], profile: str, initial_cash: float) -> dict[str, np.ndarray]:
     """Turns running sums into metrics.
 
     Args:
-        sums: float64 (n, tally.WIDTH).
-        inputs: For real elapsed time and the bar's length; hours in which markets were closed count as zero returns.
+        each: Running sums float64 (n, tally.WIDTH) of each part, every one started flat.
+        parts: The stretches of time simulated, for real elapsed time and the bar's length; hours in which markets were closed
+            count as zero returns.
         profile: `legacy` starts from the first row's equity and uses the original Sortino.
         initial_cash: Cash before the first row.
 
@@ -49,27 +54,27 @@ def metric_table(sums: np.ndarray, inputs: SelectorInputs, profile: str, initial
         Columns (n,) by metric name; NaN where the evidence is too short for a number.
     """
     legacy = profile == "legacy"
-    s = sums.T
-    base = s[tally.FIRST] if legacy else np.full(len(sums), initial_cash)
-    n = s[tally.ROWS] - 1 if legacy else np.full(len(sums), float(inputs.calendar_bars))
-    per_year = _legacy_periods(inputs) if legacy else periods_per_year(inputs.panel.bar_seconds)
+    s, growths = _joined(each, legacy, initial_cash)
+    n = s[tally.ROWS] - len(parts) if legacy else np.full(s.shape[1], float(sum(part.calendar_bars for part in parts)))
+    per_year = _legacy_periods(parts[0]) if legacy else periods_per_year(parts[0].panel.bar_seconds)
     with np.errstate(divide="ignore", invalid="ignore"):
         mean = s[tally.SUM_R] / n
         volatility = np.sqrt(np.maximum(s[tally.SUM_R2] - n * mean**2, 0.0) / (n - 1))
         volatility = np.where((s[tally.SUM_R2] == 0.0) & (n > 1), 0.0, volatility)
-        growth = np.log(np.maximum(s[tally.FINAL] / base, 1e-300))
+        total = np.prod(growths, axis=0)
+        growth = np.log(np.maximum(total, 1e-300))
         annualised = np.expm1(np.clip(growth * per_year / n, -50, 50))
         if not legacy:
-            annualised = np.where(n * inputs.bar_hours / 24.0 >= MIN_DAYS, annualised, np.nan)
+            annualised = np.where(n * parts[0].bar_hours / 24.0 >= MIN_DAYS, annualised, np.nan)
         downside = np.sqrt(s[tally.SUM_NEG2] / n)
         sortino = np.where(s[tally.N_NEG] >= MIN_NEGATIVE, mean / downside * np.sqrt(per_year), np.nan)
         if legacy:
             sortino = _legacy_sortino(s, mean, per_year)
         drawdown = s[tally.DRAWDOWN]
-        steps = np.where(s[tally.N_R] > 1, s[tally.N_R] - 1, np.nan)
+        steps = np.where(s[tally.N_R] > len(parts), s[tally.N_R] - len(parts), np.nan)
         trades, wins = s[tally.TRADES], s[tally.WINS]
         columns = {
-            "total_return": s[tally.FINAL] / base - 1.0,
+            "total_return": total - 1.0,
             "sortino": sortino,
             "sharpe": np.where(volatility == 0.0, 0.0, mean / volatility * np.sqrt(per_year)),
             "max_drawdown": drawdown,
@@ -94,8 +99,19 @@ def metric_table(sums: np.ndarray, inputs: SelectorInputs, profile: str, initial
             "forced": s[tally.FORCED],
             "losing_bars": s[tally.N_NEG],
             "bars": s[tally.ROWS],
+            "folds_won": (growths > 1.0).sum(axis=0).astype(float),
+            "worst_fold": growths.min(axis=0) - 1.0,
         }
     return {name: np.where(np.isfinite(column), column, np.nan) for name, column in columns.items()}
+
+
+def _joined(each: Sequence[np.ndarray], legacy: bool, initial_cash: float) -> tuple[np.ndarray, np.ndarray]:
+    """Returns the sums of all parts, (tally.WIDTH, n), and each part's final over initial equity, (parts, n)."""
+    growths = np.array([s[:, tally.FINAL] / (s[:, tally.FIRST] if legacy else initial_cash) for s in each])
+    joined = np.sum(each, axis=0)
+    joined[:, tally.FIRST_R], joined[:, tally.PREV_R] = each[0][:, tally.FIRST_R], each[-1][:, tally.PREV_R]
+    joined[:, tally.DRAWDOWN] = np.min([s[:, tally.DRAWDOWN] for s in each], axis=0)
+    return joined.T, growths
 
 
 def _legacy_sortino(s: np.ndarray, mean: np.ndarray, per_year: float) -> np.ndarray:

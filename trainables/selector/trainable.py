@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from trainables.contract import Context, Parameter, Prepared, TrainableError, nearest
+from trainables.contract import Context, Evaluation, Parameter, Prepared, TrainableError, nearest
 from trainables.forecast import MINIMUM, empirical
-from trainables.market import Panel, load_market
+from trainables.market import Panel, Problem, load_market
 from trainables.policy import decode
+from trainables.selector import daily
 from trainables.selector.inputs import SelectorInputs
 from trainables.selector.options import FILL_RULES_VERSION, PARAMETERS, PROFILES, encode, profile_defaults
-from trainables.selector.simulate import evaluate
-from trainables.selector.summary import METRICS
-
-if TYPE_CHECKING:
-    from trainables.audit.stages import Stage
+from trainables.selector.simulate import simulate_sums
+from trainables.selector.summary import METRIC_NAMES, METRICS, metric_table
+from trainables.timeline import Protocol, Timeline
 
 _SETTINGS = {
     p.name: p
@@ -27,7 +26,6 @@ _SETTINGS = {
         Parameter("profile", "realistic", "choice", choices=tuple(PROFILES)),
         Parameter("initial_cash", 10_000.0, "float", 0.01, 1e15),
         Parameter("forecast_window", 168, "int", MINIMUM, 1_000_000),
-        Parameter("eval_bars", 0, "int", 1, 1_000_000_000),
     )
 }
 _LOGITS = (0.0, 0.0, 2.0, 2.0)
@@ -37,7 +35,8 @@ _LOGITS = (0.0, 0.0, 2.0, 2.0)
 class _Inputs:
     """What workers get: arrays plus the settings that are not swept."""
 
-    selector: SelectorInputs
+    parts: tuple[SelectorInputs, ...]
+    columns: tuple[np.ndarray, ...]  # where each row's equity goes among the part's days
     profile: str
     initial_cash: float
 
@@ -45,8 +44,7 @@ class _Inputs:
 class SelectorTrainable:
     """Back-tests selector configurations on baseline forecasts (`empirical`) and fixed-logit actions.
 
-    Settings: `profile` (realistic, legacy), `initial_cash`, `forecast_window` (bars), `logits` (four numbers, SPEC F.4),
-    `eval_bars` (trade only the last N rows; earlier ones warm up the forecasts).
+    Settings: `profile` (realistic, legacy), `initial_cash`, `forecast_window` (bars), `logits` (four numbers, SPEC F.4).
     """
 
     name = "selector"
@@ -55,66 +53,44 @@ class SelectorTrainable:
     metrics = METRICS
     objective = "sortino"
 
-    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any]) -> Prepared:
-        """Loads the market, forecasts, decodes actions.
+    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Protocol, part: str = "search") -> Prepared:
+        """Loads the market, cuts it, forecasts, decodes actions.
 
         Raises:
-            TrainableError: Unknown or unusable settings.
+            TrainableError: Unknown or unusable settings, or too little data for the protocol.
             MarketError: Bad data.
         """
-        _settings(settings)  # what is wrong there is said before a large market is read
-        panel, problems = load_market(data)
-        counts: dict[str, int] = {}
-        for problem in problems:
-            counts[problem.reason] = counts.get(problem.reason, 0) + 1
-        warnings = tuple(f"data: {n} × {reason} (alphasweep data check lists them)" for reason, n in counts.items())
-        return replace(self.prepare_panel(panel, settings), warnings=warnings)
-
-    def prepare_panel(self, panel: Panel, settings: Mapping[str, Any]) -> Prepared:
-        """Prepares a market that is already in memory; otherwise as `prepare`."""
         chosen = _settings(settings)
-        panel = panel.select(sorted(panel.symbols))
-        forecasts = empirical(panel, window=chosen["forecast_window"])
-        actions = decode(panel, forecasts, chosen["logits"])
-        scale = 100.0 if chosen["profile"] == "legacy" else 1.0  # legacy reads amounts in percent
-        orders = np.stack(
-            [
-                actions.buy_price,
-                actions.sell_price,
-                actions.buy_amount * scale,
-                actions.sell_amount * scale,
-                forecasts.p50("high"),
-                forecasts.p50("low"),
-                forecasts.p50("close"),
-            ]
-        )
-        fingerprint = panel.fingerprint
-        keep = chosen["eval_bars"]
-        if keep is not None:
-            if keep > panel.n_bars:
-                raise TrainableError(f"settings.eval_bars: {keep} asked, the data has {panel.n_bars} rows")
-            panel, orders = panel.tail(keep), np.ascontiguousarray(orders[:, -keep:])
-        inputs = SelectorInputs(panel, orders)
-        start, end = (pd.Timestamp(x).strftime("%Y-%m-%d %H:%M") for x in (panel.times[0], panel.times[-1]))
-        protocol = {**chosen, "logits": list(chosen["logits"]), "forecast": forecasts.source, "fill_rules": FILL_RULES_VERSION}
+        whole, problems = load_market(data)
+        whole = whole.select(sorted(whole.symbols))
+        timeline = protocol.cut(whole.times, whole.bar_seconds / 3600.0)
+        if part == "search":
+            # What lies behind the last tune window does not exist for anything computed from here on.
+            panel, windows = whole.rows(timeline.visible), [fold.tune for fold in timeline.folds]
+        else:
+            panel, windows = whole, [timeline.holdout]
+            if timeline.holdout.stop <= timeline.holdout.start:
+                raise TrainableError("protocol.holdout: this study has none, so there is nothing to open")
+        orders, source = _orders(panel, chosen)
+        parts = [SelectorInputs(panel.rows(w), np.ascontiguousarray(orders[:, w.start : w.stop])) for w in windows]
+        days, columns = daily.columns([part.panel.times for part in parts])
         return Prepared(
-            inputs=_Inputs(inputs, chosen["profile"], chosen["initial_cash"]),
-            fingerprint=fingerprint,
-            protocol=protocol,
+            inputs=_Inputs(tuple(parts), tuple(columns), chosen["profile"], chosen["initial_cash"]),
+            fingerprint=whole.fingerprint,  # of all the data: naming them is not looking at them
+            protocol={
+                **chosen,
+                "logits": list(chosen["logits"]),
+                "forecast": source,
+                "fill_rules": FILL_RULES_VERSION,
+                "timeline": timeline.describe(),
+            },
             defaults=profile_defaults(chosen["profile"]),
-            summary=(
-                ("market", f"{len(panel.symbols)} symbols × {panel.n_bars:,} bars, {start} to {end} UTC ({panel.source})"),
-                ("profile", chosen["profile"]),
-                ("fingerprint", fingerprint),
-            ),
+            summary=_summary(panel, timeline, chosen["profile"], whole.fingerprint),
+            warnings=tuple(f"data: {n} × {reason} (alphasweep data check lists them)" for reason, n in _reasons(problems).items()),
+            timeline=timeline,
+            days=days,
+            benchmarks=daily.benchmarks([part.panel for part in parts]),
         )
-
-    def trace(self, config: Mapping[str, Any], ctx: Context) -> Sequence[Stage]:
-        """Shows what a complete configuration saw, decided and earned; see `trainables.audit`."""
-        from trainables.audit.selector import selector_stages
-
-        inputs: _Inputs = ctx.inputs
-        return selector_stages(inputs.selector, config, inputs.profile, inputs.initial_cash)
 
     def check(self, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         """Refuses what the settings' profile cannot simulate: `realistic` needs a lag.
@@ -125,10 +101,47 @@ class SelectorTrainable:
         profile = _settings(settings)["profile"]
         encode([{**profile_defaults(profile), **config}], profile)
 
-    def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], ctx: Context) -> pd.DataFrame:
-        """Simulates complete configurations; one row of metrics each."""
+    def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], ctx: Context) -> Evaluation:
+        """Simulates complete configurations; every fold starts flat with the initial cash."""
         inputs: _Inputs = ctx.inputs
-        return evaluate(inputs.selector, encode(configs, inputs.profile), profile=inputs.profile, initial_cash=inputs.initial_cash).metrics
+        table = encode(configs, inputs.profile)
+        runs = [
+            simulate_sums(part, table, inputs.profile, inputs.initial_cash, column=column)
+            for part, column in zip(inputs.parts, inputs.columns, strict=True)
+        ]
+        metrics = metric_table([sums for sums, _, _ in runs], inputs.parts, inputs.profile, inputs.initial_cash)
+        returns = np.concatenate([daily.returns(curves, inputs.initial_cash) for _, curves, _ in runs], axis=1)
+        return Evaluation(pd.DataFrame(metrics, columns=list(METRIC_NAMES)), returns)
+
+
+def _orders(panel: Panel, chosen: Mapping[str, Any]) -> tuple[np.ndarray, str]:
+    """Returns the order arrays (7, T, A) of `SelectorInputs`, and the name of the forecasts behind them."""
+    forecasts = empirical(panel, window=chosen["forecast_window"])
+    actions = decode(panel, forecasts, chosen["logits"])
+    scale = 100.0 if chosen["profile"] == "legacy" else 1.0  # legacy reads amounts in percent
+    decided = (actions.buy_price, actions.sell_price, actions.buy_amount * scale, actions.sell_amount * scale)
+    return np.stack([*decided, *(forecasts.p50(field) for field in ("high", "low", "close"))]), forecasts.source
+
+
+def _summary(panel: Panel, timeline: Timeline, profile: str, fingerprint: str) -> tuple[tuple[str, str], ...]:
+    day = lambda row: str(timeline.times[row].astype("datetime64[D]"))  # noqa: E731
+    folds, sealed = timeline.folds, timeline.holdout
+    tuned = f"{len(folds)} folds, tuned on {day(folds[0].tune.start)} to {day(folds[-1].tune.stop - 1)}"
+    holdout = f"{day(sealed.start)} to {day(sealed.stop - 1)}, sealed" if sealed.stop > sealed.start else "none"
+    return (
+        ("market", f"{len(panel.symbols)} symbols × {len(timeline.times):,} bars from {day(0)} ({panel.source})"),
+        ("protocol", tuned),
+        ("holdout", holdout),
+        ("profile", profile),
+        ("fingerprint", fingerprint),
+    )
+
+
+def _reasons(problems: Sequence[Problem]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for problem in problems:
+        counts[problem.reason] = counts.get(problem.reason, 0) + 1
+    return counts
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
@@ -138,12 +151,7 @@ def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
         if key not in known:
             hint = nearest(key, known) or "known: " + ", ".join(sorted(known))
             raise TrainableError(f"settings.{key}: the selector has no such setting; {hint}")
-    chosen: dict[str, Any] = {
-        name: p.check(given.get(name, p.default), f"settings.{name}") for name, p in _SETTINGS.items() if name != "eval_bars"
-    }
-    # None is all rows: its own value, not a number.
-    keep = given.get("eval_bars")
-    chosen["eval_bars"] = None if keep is None else _SETTINGS["eval_bars"].check(keep, "settings.eval_bars")
+    chosen: dict[str, Any] = {name: p.check(given.get(name, p.default), f"settings.{name}") for name, p in _SETTINGS.items()}
     logits = given.get("logits", _LOGITS)
     if not isinstance(logits, (list, tuple)) or len(logits) != len(_LOGITS):
         raise TrainableError(

@@ -1,0 +1,165 @@
+"""Time, cut once for a whole study: folds of train | embargo | tune, and a holdout nobody looks at.
+
+A configuration is scored on the tune windows of its folds. Whatever a trainable fits, it fits on a fold's train window, which
+ends an embargo before the tune window begins. The holdout is the end of the data; it is cut off before anything is computed
+and stays sealed until `alphasweep promote` opens it (DESIGN §3.7).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from trainables.contract import TrainableError, nearest
+
+KINDS: Final = ("rolling", "anchored")
+SMALLEST_TUNE_HOURS: Final = 24.0
+SMALLEST_HOLDOUT_HOURS: Final = 48.0
+_DURATION = re.compile(r"(\d+(?:\.\d+)?)\s*(h|d|w|%)")
+_HOURS: Final = {"h": 1.0, "d": 24.0, "w": 168.0}
+_KEYS: Final = ("folds", "kind", "train", "tune", "embargo", "holdout")
+
+
+class Window(NamedTuple):
+    """Rows [start, stop) of the time axis."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold: fit on `train`, score on `tune`; between them lies the embargo."""
+
+    train: Window
+    tune: Window
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The cuts of one time axis.
+
+    Attributes:
+        times: datetime64[ns] (T,) row starts.
+        bar_hours: Length of a bar.
+        folds: In time order; tune windows do not overlap.
+        holdout: Rows of the holdout; empty if the study has none.
+        embargo_hours: Length of an embargo.
+    """
+
+    times: np.ndarray
+    bar_hours: float
+    folds: tuple[Fold, ...]
+    holdout: Window
+    embargo_hours: float
+
+    @property
+    def visible(self) -> Window:
+        """Rows a search may see: all before the last embargo and the holdout."""
+        return Window(0, self.folds[-1].tune.stop)
+
+    def describe(self) -> dict[str, Any]:
+        """Returns the cuts as text, for the protocol of an identity: the same cuts have the same description."""
+        stamp = lambda row: str(self.times[row].astype("datetime64[s]")) if row < len(self.times) else "end"  # noqa: E731
+        return {
+            "folds": [[stamp(row) for row in (*fold.train, *fold.tune)] for fold in self.folds],
+            "holdout": [stamp(row) for row in self.holdout] if self.holdout.stop > self.holdout.start else None,
+        }
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """The `protocol:` section of a study file. Durations are texts such as `36h`, `30d`, `2w` or `20%` of the data.
+
+    Attributes:
+        folds: Number of folds.
+        kind: `rolling` (train windows of one length) or `anchored` (all start at the first bar).
+        train: Length of the (first) train window; 40 % of the visible time by default.
+        tune: Length of a tune window; what remains, shared by the folds, by default.
+        embargo: Between train and tune, and before the holdout; one day by default.
+        holdout: Length of the sealed end; 20 % by default, `0%` for none.
+    """
+
+    folds: int = 4
+    kind: str = "rolling"
+    train: str | None = None
+    tune: str | None = None
+    embargo: str = "24h"
+    holdout: str = "20%"
+
+    @classmethod
+    def parse(cls, section: Mapping[str, Any]) -> Protocol:
+        """Validates the section.
+
+        Raises:
+            TrainableError: Names the key, what is allowed and the nearest spelling.
+        """
+        for key in section:
+            if key not in _KEYS:
+                raise TrainableError(f"protocol.{key}: no such key; {nearest(key, _KEYS) or 'known: ' + ', '.join(_KEYS)}")
+        folds, kind = section.get("folds", 4), section.get("kind", "rolling")
+        if isinstance(folds, bool) or not isinstance(folds, int) or not 1 <= folds <= 100:
+            raise TrainableError(f"protocol.folds: {folds!r} is not allowed; give a whole number from 1 to 100")
+        if kind not in KINDS:
+            raise TrainableError(f"protocol.kind: {kind!r} is not allowed; give {' or '.join(KINDS)}")
+        durations = {key: section[key] for key in ("train", "tune", "embargo", "holdout") if section.get(key) is not None}
+        for key, value in durations.items():
+            if not isinstance(value, str) or not _DURATION.fullmatch(value.strip()):
+                raise TrainableError(f"protocol.{key}: {value!r} is not a duration; write it like 36h, 30d, 2w or 20%")
+        return cls(folds, kind, **durations)
+
+    def cut(self, times: np.ndarray, bar_hours: float) -> Timeline:
+        """Cuts a time axis.
+
+        Args:
+            times: datetime64[ns] (T,), ascending row starts.
+            bar_hours: Length of a bar in hours.
+
+        Raises:
+            TrainableError: Too little data; says how much is missing.
+        """
+        hours = (times - times[0]) / np.timedelta64(1, "ns") / 3.6e12
+        total = float(hours[-1]) + bar_hours
+        holdout, embargo = _hours(self.holdout, total), _hours(self.embargo, total)
+        visible = total - holdout - (embargo if holdout else 0.0)
+        train = _hours(self.train, total) if self.train else 0.4 * visible
+        room = visible - train - embargo
+        tune = _hours(self.tune, total) if self.tune else room / self.folds
+        missing = max(
+            self.folds * max(tune, SMALLEST_TUNE_HOURS) - room,
+            SMALLEST_HOLDOUT_HOURS - holdout if holdout else 0.0,
+        )
+        if missing > 1e-6:
+            raise TrainableError(
+                f"protocol: the data cover {_days(total)}; {self.folds} folds of {_days(max(tune, SMALLEST_TUNE_HOURS))} after "
+                f"{_days(train)} of training, embargoes of {_days(embargo)} and a holdout of {_days(holdout)} need {_days(missing)} more. "
+                "Give more data, fewer or shorter folds, or a shorter holdout."
+            )
+        begin = visible - self.folds * tune  # tune windows end where the last embargo begins
+        row = lambda h: int(np.searchsorted(hours, h - 1e-9))  # noqa: E731
+        folds = []
+        for k in range(self.folds):
+            start = begin + k * tune
+            first = 0.0 if self.kind == "anchored" else max(0.0, start - embargo - train)
+            folds.append(Fold(Window(row(first), row(start - embargo)), Window(row(start), row(start + tune))))
+        sealed = Window(row(total - holdout), len(times)) if holdout else Window(len(times), len(times))
+        return Timeline(times, bar_hours, tuple(folds), sealed, embargo)
+
+
+def _hours(duration: str, total: float) -> float:
+    found = _DURATION.fullmatch(duration.strip())
+    assert found is not None
+    number, unit = float(found[1]), found[2]
+    return number / 100.0 * total if unit == "%" else number * _HOURS[unit]
+
+
+def _days(hours: float) -> str:
+    return f"{hours / 24:.3g} days" if hours >= 48 else f"{math.ceil(hours)} hours"
+
+
+__all__ = ["Fold", "Protocol", "Timeline", "Window"]
