@@ -44,7 +44,7 @@ def market(bars: int = BARS) -> SelectorInputs:
     """
     free = {"crypto": {"min_notional": 0.0}}
     data = {"source": "sample", "symbols": list(SYMBOLS), "bars": bars, "signal": 0.05, "seed": 7, "assets": free}
-    inputs: SelectorInputs = SelectorTrainable().prepare(data, {}).inputs.selector
+    inputs: SelectorInputs = SelectorTrainable().prepare(data, {}).inputs.parts[0]
     return inputs
 
 

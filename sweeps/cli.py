@@ -273,7 +273,7 @@ def validate(study: StudyArg, set_: SetOpt = None) -> None:
     search = Search(loaded)
     with loaded.located():
         search.check()
-        made = search.trainable.prepare(loaded.data, loaded.settings)
+        made = search.prepare()
     _show_prepared(loaded, made)
     rows = [["" if x is None else str(x) for x in row] for row in search.space.describe()]
     out.print(_table(("parameter", "kind", "values", "when"), rows))

@@ -165,13 +165,16 @@ class Trainable(Contract):
     metrics: tuple[Metric, ...]
     objective: str
 
-    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Protocol, part: str = "search") -> Prepared:
+    def prepare(
+        self, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Protocol | None = None, part: str = "search"
+    ) -> Prepared:
         """Loads and checks data, returns the inputs of every evaluation.
 
         Args:
             data: The study's `data`.
             settings: The study's `settings`.
-            protocol: How to cut time; `protocol.cut(times, bar_hours)`. Without a time axis it can be left alone.
+            protocol: How to cut time, `protocol.cut(times, bar_hours)`; None is one window of all time, without a holdout. A
+                trainable without a time axis leaves it alone.
             part: "search": inputs end before the holdout, which nothing computed here may have seen. "holdout": evaluations are
                 of the holdout alone; earlier data may warm up.
         """

@@ -151,6 +151,14 @@ class Protocol:
         return Timeline(times, bar_hours, tuple(folds), sealed, embargo)
 
 
+def cut(protocol: Protocol | None, times: np.ndarray, bar_hours: float) -> Timeline:
+    """Cuts a time axis; without a protocol all of it is one tune window, with nothing to train on and no holdout."""
+    if protocol is not None:
+        return protocol.cut(times, bar_hours)
+    n = len(times)
+    return Timeline(times, bar_hours, (Fold(Window(0, 0), Window(0, n)),), Window(n, n), 0.0)
+
+
 def _hours(duration: str, total: float) -> float:
     found = _DURATION.fullmatch(duration.strip())
     assert found is not None
@@ -162,4 +170,4 @@ def _days(hours: float) -> str:
     return f"{hours / 24:.3g} days" if hours >= 48 else f"{math.ceil(hours)} hours"
 
 
-__all__ = ["Fold", "Protocol", "Timeline", "Window"]
+__all__ = ["Fold", "Protocol", "Timeline", "Window", "cut"]

@@ -122,7 +122,7 @@ def test_the_account_of_crypto_and_stocks_equals_vectorbt(name):
         "seed": 11,
         "assets": {"stock": {"can_short": True}, "crypto": {"can_short": True}},
     }
-    fills = compare_account(SelectorTrainable().prepare(data, {}).inputs.selector, MIXED[name])
+    fills = compare_account(SelectorTrainable().prepare(data, {}).inputs.parts[0], MIXED[name])
     assert len(fills) > 100
     stocks = fills["symbol"].isin(["NVDA", "MSFT"])
     assert stocks.any() and (~stocks).any()

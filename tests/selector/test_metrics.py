@@ -246,6 +246,6 @@ def test_initial_cash_is_the_base_of_every_share():
         costs = {"crypto": {"min_notional": 0.0}}
         data = {"source": "sample", "symbols": ["BTCUSD", "ETHUSD"], "bars": 1500, "costs": costs}
         prepared = trainable.prepare(data, {"initial_cash": cash, "forecast_window": 48})
-        got.append(trainable.evaluate_pack([dict(prepared.defaults) | {"min_edge": -0.01}], Context(prepared.inputs)))
+        got.append(trainable.evaluate_pack([dict(prepared.defaults) | {"min_edge": -0.01}], Context(prepared.inputs)).metrics)
     assert got[0]["trades"].item() > 20
     np.testing.assert_allclose(got[0].to_numpy(), got[1].to_numpy(), rtol=1e-9, atol=1e-12)

@@ -324,7 +324,7 @@ from trainables.selector import SelectorTrainable, simulate
 from trainables.contract import Context
 made = SelectorTrainable()
 prepared = made.prepare({"source": "sample", "symbols": ["BTCUSD"], "bars": 60}, {"forecast_window": 24})
-assert len(made.evaluate_pack([prepared.defaults], Context(prepared.inputs))) == 1
+assert len(made.evaluate_pack([prepared.defaults], Context(prepared.inputs)).metrics) == 1
 assert callable(simulate)
 print(sorted({"ray", "wandb", "torch", "sqlalchemy", "optuna"} & set(sys.modules)))
 """

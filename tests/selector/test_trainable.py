@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from results.metrics import returns_from_equity, sharpe
 from tests.selector import scenarios
 from trainables.contract import Context, TrainableError, check_config
 from trainables.forecast import empirical
@@ -16,6 +17,7 @@ from trainables.selector import SelectorTrainable
 from trainables.selector.inputs import SelectorInputs
 from trainables.selector.options import NAMES, PARAMETERS, PROFILES, encode
 from trainables.selector.simulate import evaluate
+from trainables.timeline import Protocol
 
 SELECTOR = SelectorTrainable()
 DATA = {"source": "sample", "symbols": ["ETHUSD", "BTCUSD", "NVDA"], "bars": 400}
@@ -26,14 +28,15 @@ BARS = ("open", "high", "low", "close", "volume")
 def equity(prepared, configs):
     inputs = prepared.inputs
     table = encode([dict(prepared.defaults) | dict(c) for c in configs], inputs.profile)
-    return evaluate(inputs.selector, table, profile=inputs.profile, initial_cash=inputs.initial_cash, equity=True)
+    [part] = inputs.parts
+    return evaluate(part, table, profile=inputs.profile, initial_cash=inputs.initial_cash, equity=True)
 
 
 @pytest.mark.parametrize(
     ("settings", "words"),
     [
         ({"profil": "legacy"}, "settings.profil: the selector has no such setting; did you mean 'profile'?"),
-        ({"qqq": 1}, "settings.qqq: the selector has no such setting; known: eval_bars, forecast_window, initial_cash, logits, profile"),
+        ({"qqq": 1}, "settings.qqq: the selector has no such setting; known: forecast_window, initial_cash, logits, profile"),
         ({True: 1}, "settings.True: the selector has no such setting"),
         ({"profile": "realstic"}, "settings.profile: 'realstic' is not allowed; give one of realistic, legacy (did you mean 'realistic'?)"),
         ({"profile": ["legacy"]}, "settings.profile: ['legacy'] is not allowed"),
@@ -44,9 +47,6 @@ def equity(prepared, configs):
         ({"logits": [0, 0, 2]}, "settings.logits: [0, 0, 2] is not allowed; give four numbers"),
         ({"logits": [0, 0, 2, "2"]}, "settings.logits[3]: '2' is not allowed; give a number"),
         ({"logits": 3}, "settings.logits: 3 is not allowed; give four numbers"),
-        ({"eval_bars": 0}, "settings.eval_bars: 0 is not allowed; give a whole number from 1"),
-        ({"eval_bars": -24}, "settings.eval_bars: -24 is not allowed"),
-        ({"eval_bars": 401}, "settings.eval_bars: 401 asked, the data has 400 rows"),
     ],
 )
 def test_settings_that_cannot_be_used_are_explained(settings, words):
@@ -65,7 +65,7 @@ def test_the_defaults_of_a_profile_are_a_complete_configuration(profile):
     prepared = SELECTOR.prepare(DATA, FAST | {"profile": profile})
     assert tuple(prepared.defaults) == NAMES == tuple(p.name for p in SELECTOR.parameters)
     assert check_config(SELECTOR, prepared.defaults) == prepared.defaults
-    frame = SELECTOR.evaluate_pack([prepared.defaults], Context(prepared.inputs))
+    frame = SELECTOR.evaluate_pack([prepared.defaults], Context(prepared.inputs)).metrics
     assert list(frame.columns) == [m.name for m in SELECTOR.metrics]
     assert SELECTOR.objective in frame and frame["bars"].item() > 300
     assert prepared.protocol["profile"] == profile
@@ -87,23 +87,22 @@ def test_the_protocol_tells_settings_apart_and_spellings_of_one_setting_not():
         {},
         {"initial_cash": 10_000},
         {"initial_cash": 1e4},
-        {"eval_bars": None},
         {"forecast_window": 48.0},
         {"logits": (3.0, 3, 2, 2)},
     ]
     same = {protocol(**x) for x in spellings}
     assert len(same) == 1
-    others = [{"initial_cash": 9_000}, {"eval_bars": 300}, {"forecast_window": 49}, {"logits": [3, 3, 2, 1]}, {"profile": "legacy"}]
-    assert len(same | {protocol(**x) for x in others}) == 6
+    others = [{"initial_cash": 9_000}, {"forecast_window": 49}, {"logits": [3, 3, 2, 1]}, {"profile": "legacy"}]
+    assert len(same | {protocol(**x) for x in others}) == 5
 
 
 def test_a_pack_gives_the_rows_of_packs_of_one():
     prepared = SELECTOR.prepare(DATA, FAST)
     configs = [scenarios.random_config(seed, "realistic") for seed in range(40)]
-    together = SELECTOR.evaluate_pack(configs, Context(prepared.inputs))
+    together = SELECTOR.evaluate_pack(configs, Context(prepared.inputs)).metrics
     assert (together["entries"] > 0).sum() > 10
     for i, config in enumerate(configs):
-        np.testing.assert_array_equal(SELECTOR.evaluate_pack([config], Context(prepared.inputs)).iloc[0], together.iloc[i])
+        np.testing.assert_array_equal(SELECTOR.evaluate_pack([config], Context(prepared.inputs)).metrics.iloc[0], together.iloc[i])
 
 
 def test_the_order_of_symbols_in_the_study_does_not_matter():
@@ -111,13 +110,16 @@ def test_the_order_of_symbols_in_the_study_does_not_matter():
     frames = []
     for symbols in (["ETHUSD", "BTCUSD", "NVDA"], ["NVDA", "BTCUSD", "ETHUSD"]):
         prepared = SELECTOR.prepare(DATA | {"symbols": symbols}, FAST)
-        frames.append((prepared.fingerprint, SELECTOR.evaluate_pack(configs, Context(prepared.inputs))))
+        frames.append((prepared.fingerprint, SELECTOR.evaluate_pack(configs, Context(prepared.inputs)).metrics))
     assert frames[0][0] == frames[1][0]
     pd.testing.assert_frame_equal(frames[0][1], frames[1][1], check_exact=True)
 
 
-def test_eval_bars_trades_the_last_rows_with_forecasts_warmed_up_by_earlier_ones():
-    prepared = SELECTOR.prepare(DATA, FAST | {"eval_bars": 120})
+LAST_DAYS = Protocol.parse({"folds": 1, "tune": "5d", "embargo": "0h", "train": "24h", "holdout": "0%"})
+
+
+def test_a_tune_window_trades_its_rows_with_forecasts_warmed_up_by_earlier_ones():
+    prepared = SELECTOR.prepare(DATA, FAST, LAST_DAYS)
     panel, _ = load_market(DATA)
     panel = panel.select(sorted(panel.symbols))
     forecasts = empirical(panel, window=48)
@@ -133,15 +135,53 @@ def test_eval_bars_trades_the_last_rows_with_forecasts_warmed_up_by_earlier_ones
     pd.testing.assert_frame_equal(got.equity, want.equity, check_exact=True)
     assert (got.metrics["bars"] == 120).all() and (got.metrics["entries"] > 0).all()
     # The first row already has an order: with 120 rows alone it would wait for 24 returns.
-    assert np.isfinite(prepared.inputs.selector.orders[:, 0, :2]).all()
+    assert np.isfinite(prepared.inputs.parts[0].orders[:, 0, :2]).all()
     cold = SELECTOR.prepare(DATA | {"bars": 24}, FAST)
-    assert np.isnan(cold.inputs.selector.orders).all()
+    assert np.isnan(cold.inputs.parts[0].orders).all()
 
 
-def test_all_rows_as_eval_bars_is_no_eval_bars():
-    configs = [scenarios.random_config(seed, "realistic") for seed in range(10)]
-    whole, all_rows = (SELECTOR.prepare(DATA, FAST | {"eval_bars": n}) for n in (None, 400))
-    pd.testing.assert_frame_equal(equity(whole, configs).equity, equity(all_rows, configs).equity, check_exact=True)
+def test_folds_start_flat_and_their_metrics_are_those_of_the_joined_daily_returns():
+    data = DATA | {"bars": 2400, "symbols": ["BTCUSD", "ETHUSD", "SOLUSD"]}
+    prepared = SELECTOR.prepare(data, FAST, Protocol(folds=3, holdout="20%"))
+    configs = [dict(prepared.defaults) | {"min_edge": edge} for edge in (-0.01, 0.0, 0.002)]
+    made = SELECTOR.evaluate_pack(configs, Context(prepared.inputs))
+    assert made.returns.shape == (3, len(prepared.days)) and made.returns.dtype == np.float32
+    alone = [
+        evaluate(part, encode(configs, "realistic"), profile="realistic", equity=True, initial_cash=10_000.0)
+        for part in prepared.inputs.parts
+    ]
+    growth = np.array([1.0 + run.metrics["total_return"] for run in alone])
+    np.testing.assert_allclose(1.0 + made.metrics["total_return"], growth.prod(axis=0), rtol=1e-12)
+    np.testing.assert_array_equal(made.metrics["folds_won"], (growth > 1).sum(axis=0))
+    np.testing.assert_allclose(made.metrics["worst_fold"], growth.min(axis=0) - 1, rtol=1e-12)
+    np.testing.assert_allclose(made.metrics["trades"], sum(run.metrics["trades"] for run in alone))
+    np.testing.assert_allclose(made.metrics["max_drawdown"], np.min([run.metrics["max_drawdown"] for run in alone], axis=0))
+    np.testing.assert_allclose(np.prod(1.0 + made.returns.astype(float), axis=1), growth.prod(axis=0), rtol=1e-5)
+    bars = np.concatenate([returns_from_equity(run.equity[0], 10_000.0) for run in alone])
+    np.testing.assert_allclose(made.metrics["sharpe"][0], sharpe(bars, 8760.0, len(bars)), rtol=1e-9)
+
+
+def test_nothing_computed_for_a_search_has_seen_the_holdout(tmp_path):
+    frame = sample_panel(["BTCUSD", "ETHUSD"], bars=1200, seed=3).frame()
+    protocol = Protocol(folds=2)
+    for name in "abc":
+        (tmp_path / name).mkdir()
+    first = SELECTOR.prepare(write(frame, tmp_path / "a"), FAST, protocol)
+    sealed = first.timeline.times[first.timeline.visible.stop]
+    other = frame.copy()
+    after = other["timestamp"].dt.tz_localize(None).to_numpy() >= sealed
+    for name in ("open", "high", "low", "close", "volume"):
+        other.loc[after, name] *= 3.0
+    second = SELECTOR.prepare(write(other, tmp_path / "b"), FAST, protocol)
+    assert first.fingerprint != second.fingerprint
+    for a, b in zip(first.inputs.parts, second.inputs.parts, strict=True):
+        assert a.panel.times[-1] < sealed
+        np.testing.assert_array_equal(a.orders, b.orders)
+        np.testing.assert_array_equal(a.panel.close, b.panel.close)
+    for name in first.benchmarks:
+        np.testing.assert_array_equal(first.benchmarks[name], second.benchmarks[name])
+    opened = SELECTOR.prepare(write(frame, tmp_path / "c"), FAST, protocol, "holdout")
+    assert opened.inputs.parts[0].panel.times[0] >= sealed + np.timedelta64(24, "h")
 
 
 def test_rows_that_only_warm_up_are_part_of_the_fingerprint(tmp_path):
@@ -154,7 +194,7 @@ def test_rows_that_only_warm_up_are_part_of_the_fingerprint(tmp_path):
             column = "volume" if name == "volume" else "close"
             changed.loc[row, column] = np.nextafter(changed.loc[row, column], changed.loc[row, "open"])
         (tmp_path / name).mkdir()
-        prints[name] = SELECTOR.prepare(write(changed, tmp_path / name), FAST | {"eval_bars": 50}).fingerprint
+        prints[name] = SELECTOR.prepare(write(changed, tmp_path / name), FAST, LAST_DAYS).fingerprint
     assert prints["same"] == prints["again"]
     assert len(set(prints.values())) == 4
 
@@ -195,7 +235,7 @@ def test_no_bar_after_a_row_moves_equity_up_to_that_row(tmp_path, half_hour):
         folder.mkdir()
         settings = FAST | {"forecast_window": 24}
         prepared = SELECTOR.prepare(write(frame, folder) | {"assets": assets}, settings)
-        assert prepared.inputs.selector.overlap == half_hour
+        assert prepared.inputs.parts[0].overlap == half_hour
         true = equity(prepared, configs)
         rows = true.equity.index
         for last in rows[[60, 100, int(rng.integers(101, len(rows) - 20))]]:

@@ -14,7 +14,7 @@ import pytest
 MODULE = """
 import pandas as pd
 from results.metrics import Metric
-from trainables.contract import Parameter, Prepared, TrainableError
+from trainables.contract import Evaluation, Parameter, Prepared, TrainableError
 
 
 class Parabola:
@@ -25,7 +25,7 @@ class Parabola:
     )
     metrics = (Metric("score", "max"), Metric("cost", "min"), Metric("share", "max", "fraction"))
 
-    def prepare(self, data, settings):
+    def prepare(self, data, settings, protocol=None, part="search"):
         if data.get("interrupt"):
             raise KeyboardInterrupt
         if unknown := set(settings) - {"profile"}:
@@ -36,7 +36,7 @@ class Parabola:
         for config in configs:
             if config["x"] == 3:
                 raise ValueError("no value [red] at\\n 3")
-        return pd.DataFrame([{"score": -((c["x"] - 1) ** 2), "cost": c["x"], "share": c["x"] / 10} for c in configs])
+        return Evaluation(pd.DataFrame([{"score": -((c["x"] - 1) ** 2), "cost": c["x"], "share": c["x"] / 10} for c in configs]))
 """
 
 STUDY = """\

@@ -1,12 +1,13 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
 from cluster.packs import PackResult
-from results import Header, Ledger, Metric
+from results import Header, Ledger, Metric, series
 from search_spaces import Space, make_sampler
 from sweeps.feed import LARGEST_PACK, Backlog, StudyFeed, Tally
 
@@ -21,7 +22,7 @@ def header() -> Header:
 class Bench:
     """A feed over a real ledger, and a worker that can be told what to do."""
 
-    def __init__(self, path: Any, values: Any, slots: int = 2, create: bool = True):
+    def __init__(self, path: Any, values: Any, slots: int = 2, create: bool = True, days: int = 0):
         self.ledger = Ledger.create(path, header()) if create else Ledger.open(path)
         self.ledger.begin_session({})
         self.space = Space.parse({"x": values})
@@ -30,7 +31,7 @@ class Bench:
         plan = self.ledger.add_plan(self.space.to_dict(), {"sampler": "grid"}, sampler.size)
         backlog = Backlog(sampler, dict, self.ledger, plan, lambda points: set(), self.tally)
         self.reports: list[int] = []
-        self.feed = StudyFeed(backlog, self.ledger, plan, self.tally, slots, lambda t: self.reports.append(t.done))
+        self.feed = StudyFeed(backlog, self.ledger, plan, self.tally, slots, lambda t: self.reports.append(t.done), Path(path).parent, days)
         self.sizes: list[int] = []
 
     def finish(self, task: Any, seconds_each: float = 1e-4, errors: dict[int, str] | None = None) -> None:
@@ -148,3 +149,32 @@ def test_best_follows_the_objective(path: str) -> None:
     bench = Bench(path, list(range(50)))
     bench.run()
     assert bench.tally.best == 49.0
+
+
+def test_daily_returns_are_kept_with_their_checksum_and_only_of_accepted_packs(path: str) -> None:
+    bench = Bench(path, list(range(100)), days=5)
+    rng = np.random.default_rng(0)
+    sent = {}
+    first = bench.feed.next()
+    bench.feed.crashed(first.attempt, "the worker process died")
+    while (task := bench.feed.next()) is not None:
+        returns = rng.normal(size=(len(task.points), 5)).astype(np.float32)
+        sent |= dict(zip(task.points, returns, strict=True))
+        metrics = np.array([[float(p)] for p in task.points])
+        bench.feed.deliver(PackResult(task.attempt, np.hstack([metrics, returns]), {}, 0.01, "here"))
+    ids, matrix = series.read(bench.ledger, Path(path).parent)
+    assert matrix.shape == (100, 5) and len(set(ids)) == 100
+    trials = {bytes.fromhex(row.config_id): row.trial for row in bench.ledger.frame().itertuples()}
+    for key, row in zip(ids, matrix, strict=True):
+        np.testing.assert_array_equal(row, sent[trials[key]])
+    victim = next((Path(path).parent / series.FOLDER).iterdir())
+    victim.write_bytes(victim.read_bytes()[:-1] + b"x")
+    assert len(series.read(bench.ledger, Path(path).parent)[0]) < 100  # damaged evidence is left out, not believed
+
+
+def test_of_a_large_study_a_bounded_subset_is_kept_chosen_by_identity_alone() -> None:
+    rng = np.random.default_rng(1)
+    ids = [rng.bytes(16) for _ in range(20_000)]
+    kept = sum(series.is_kept(key, 1_000_000) for key in ids)
+    assert 130 < kept < 270  # 1 % of them, whatever they earned
+    assert all(series.is_kept(key, 10_000) and series.is_kept(key, None) for key in ids[:100])

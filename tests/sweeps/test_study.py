@@ -49,7 +49,7 @@ def complaint(tmp_path: Path, old: str, new: str, prepare: bool = False) -> str:
         with study.located():
             search.check()
             if prepare:
-                search.trainable.prepare(study.data, study.settings)
+                search.prepare()
     return str(error.value).replace(str(file), "FILE")
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from results.metrics import Metric
-from trainables.contract import Context, Parameter, Prepared
+from trainables.contract import Context, Evaluation, Parameter, Prepared
 
 
 class Toy:
@@ -24,7 +24,7 @@ class Toy:
     metrics = (Metric("score", "max", "ratio"), Metric("cost", "min", "ratio"))
     objective = "score"
 
-    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any]) -> Prepared:
+    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Any = None, part: str = "search") -> Prepared:
         weights = np.linspace(0.0, 1.0, int(data.get("size", 1000)))
         return Prepared(
             inputs={"weights": weights, **settings},
@@ -33,7 +33,7 @@ class Toy:
             defaults={p.name: p.default for p in self.parameters},
         )
 
-    def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], ctx: Context) -> pd.DataFrame:
+    def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], ctx: Context) -> Evaluation:
         x = np.array([c["x"] for c in configs])
         y = np.array([c["y"] for c in configs])
         if ctx.inputs.get("raise_at") in x:
@@ -42,4 +42,4 @@ class Toy:
             os._exit(1)
         time.sleep(float(ctx.inputs.get("seconds_each", 0.0)) * len(configs))
         total = float(ctx.inputs["weights"].sum())
-        return pd.DataFrame({"score": np.sin(x * 12.9898 + y) * total, "cost": np.abs(x) + y**2})
+        return Evaluation(pd.DataFrame({"score": np.sin(x * 12.9898 + y) * total, "cost": np.abs(x) + y**2}))

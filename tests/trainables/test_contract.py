@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from results.metrics import Metric
-from trainables.contract import Context, Parameter, Prepared, Registry, Trainable, TrainableError, check_config
+from trainables.contract import Context, Evaluation, Parameter, Prepared, Registry, Trainable, TrainableError, check_config
 
 PARAMETERS = (
     Parameter("size", 1.0, "float", 0.0, 10.0),
@@ -30,11 +30,11 @@ class Small:
     metrics = (Metric("score", "max"),)
     objective = "score"
 
-    def prepare(self, data, settings):
+    def prepare(self, data, settings, protocol=None, part="search"):
         return Prepared(None, "data", {}, {p.name: p.default for p in self.parameters})
 
     def evaluate_pack(self, configs, ctx):
-        return pd.DataFrame({"score": [float(c["size"]) for c in configs]})
+        return Evaluation(pd.DataFrame({"score": [float(c["size"]) for c in configs]}))
 
 
 class Headless(Small):
@@ -113,7 +113,7 @@ def test_a_trainable_of_ones_own_loads_by_module_and_class(here):
     made = Registry().load(f"{here}:Small")
     assert isinstance(made, Trainable) and made.name == "small"
     prepared = made.prepare({}, {})
-    assert made.evaluate_pack([prepared.defaults], Context(prepared.inputs))["score"].tolist() == [1.0]
+    assert made.evaluate_pack([prepared.defaults], Context(prepared.inputs)).metrics["score"].tolist() == [1.0]
 
 
 def test_the_selector_is_registered_and_keeps_the_contract():

@@ -18,7 +18,7 @@ from trainables.selector.inputs import SelectorInputs
 from trainables.selector.options import FILL_RULES_VERSION, PARAMETERS, PROFILES, encode, profile_defaults
 from trainables.selector.simulate import simulate_sums
 from trainables.selector.summary import METRIC_NAMES, METRICS, metric_table
-from trainables.timeline import Protocol, Timeline
+from trainables.timeline import Protocol, Timeline, cut
 
 _SETTINGS = {
     p.name: p
@@ -53,7 +53,9 @@ class SelectorTrainable:
     metrics = METRICS
     objective = "sortino"
 
-    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Protocol, part: str = "search") -> Prepared:
+    def prepare(
+        self, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Protocol | None = None, part: str = "search"
+    ) -> Prepared:
         """Loads the market, cuts it, forecasts, decodes actions.
 
         Raises:
@@ -63,7 +65,7 @@ class SelectorTrainable:
         chosen = _settings(settings)
         whole, problems = load_market(data)
         whole = whole.select(sorted(whole.symbols))
-        timeline = protocol.cut(whole.times, whole.bar_seconds / 3600.0)
+        timeline = cut(protocol, whole.times, whole.bar_seconds / 3600.0)
         if part == "search":
             # What lies behind the last tune window does not exist for anything computed from here on.
             panel, windows = whole.rows(timeline.visible), [fold.tune for fold in timeline.folds]
