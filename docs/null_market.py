@@ -126,7 +126,7 @@ def sweep(market: int, many: Iterable[Rules], logits: Sequence[float] | None = N
         made = prepared[rules.profile]
         table = encode([{**made.defaults, **point, **rules.changes} for point in points], rules.profile)
         cash = made.inputs.initial_cash
-        result = evaluate(made.inputs.selector, table, profile=rules.profile, initial_cash=cash, equity=True)
+        result = evaluate(made.inputs.parts[0], table, profile=rules.profile, initial_cash=cash, equity=True)
         assert result.equity is not None
         curves = np.concatenate([np.ones((1, len(points))), result.equity.to_numpy() / cash])
         days = (result.equity.index - result.equity.index[0]).total_seconds().to_numpy() / 86400

@@ -109,9 +109,10 @@ def test_what_a_message_has_in_brackets_is_shown(command: Command) -> None:
 
 
 def test_a_valid_study_shows_its_data_space_and_ranking(command: Command) -> None:
-    done = command("validate", "selector_grid", "--set", "data.bars=200")
+    done = command("validate", "selector_grid", "--set", "data.bars=400")
     assert done.code == 0
-    assert "7 symbols × 200 bars" in done.out
+    assert "7 symbols × 400 bars" in done.out
+    assert re.search(r"holdout +2024-01-14 to 2024-01-17, sealed", done.out)
     assert re.search(r"min_edge +grid +0\.0, 0\.0005, 0\.001", done.out)
     assert done.out.endswith("Valid: 54 configurations (grid), ranked by sortino.\n")
 
