@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ray import tune
+from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from cluster.packs import PackFeed, PackResult, PackTask, isolate, timed, worker_name
+from cluster.packs import PackFeed, PackResult, PackTask, WorkerError, isolate, timed, worker_name
 
 
 class FeedSearch(Searcher):
-    """Suggests the feed's next pack."""
+    """Suggests the feed's next pack, and keeps the error that ends the run."""
 
     def __init__(self, feed: PackFeed):
         super().__init__(metric="points", mode="max")
         self.feed = feed
         self.running: dict[str, PackTask] = {}
+        self.failure: Exception | None = None
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the feed out of Tune's pickles of the experiment, which nothing ever loads: the ledger is the state."""
@@ -25,17 +29,23 @@ class FeedSearch(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """Returns the next pack's configuration, None to be asked again, or FINISHED."""
-        task = self.feed.next()
-        if task is None:
-            return Searcher.FINISHED if self.feed.exhausted else None
-        self.running[trial_id] = task
-        return {"attempt": task.attempt, "points": _compact(task.points)}
+        with self.guarded():
+            task = None if self.failure else self.feed.next()
+            if task is not None:
+                self.running[trial_id] = task
+                return {"attempt": task.attempt, "points": _compact(task.points)}
+        return Searcher.FINISHED if self.failure or self.feed.exhausted else None
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        """Reports packs whose worker died; delivered ones are gone from `running` already."""
-        task = self.running.pop(trial_id, None)
-        if task is not None:
-            self.feed.crashed(task.attempt, "the worker process died")
+        """Does nothing: results and errors come through `Deliver`, which sees more of them."""
+
+    @contextmanager
+    def guarded(self) -> Iterator[None]:
+        """Keeps an error of the study's side (a full disk, say) from becoming one of Tune's; it ends the run."""
+        try:
+            yield
+        except Exception as error:
+            self.failure = self.failure or error
 
     def save(self, checkpoint_path: str) -> None:
         """Saves nothing: the ledger is the state."""
@@ -58,7 +68,24 @@ class Deliver(tune.Callback):
         """Takes the payload out of the result before Tune stores it."""
         payload = result.pop("pack", None)
         if payload is not None and self.search.running.pop(trial.trial_id, None) is not None:
-            self.search.feed.deliver(payload)
+            with self.search.guarded():
+                self.search.feed.deliver(payload)
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Tells a worker that died, which its configurations may have killed, from one that cannot work at all."""
+        task = self.search.running.pop(trial.trial_id, None)
+        if task is None:
+            return
+        error = trial.get_pickled_error()
+        reason = " ".join(str(error).split()) or type(error).__name__
+        if isinstance(error, RayActorError) and "creation task" not in reason:
+            with self.search.guarded():
+                self.search.feed.crashed(task.attempt, f"the worker process died: {reason[:300]}")
+            return
+        # Nothing a configuration does: the trainable does not import there, or its inputs do not arrive.
+        with self.search.guarded():
+            self.search.feed.crashed(task.attempt, reason[:300])
+        self.search.failure = self.search.failure or WorkerError(f"workers cannot start: {reason[-600:]}")
 
 
 class PackTrainable(tune.Trainable):

@@ -18,6 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 
 
+class WorkerError(ValueError):
+    """Workers cannot work, whatever the configuration; the message has the cause."""
+
+
 @dataclass(frozen=True)
 class PackTask:
     """A pack to run: its fencing number and the numbers of its configurations."""
@@ -103,6 +107,9 @@ def run_packs(feed: PackFeed, evaluate: Evaluate, inputs: Any, width: int, *, sl
         slots: Packs at once, one CPU each.
         scratch: Folder for what Tune writes.
         name: Unique name of the experiment on the cluster.
+
+    Raises:
+        WorkerError: Workers cannot start. Otherwise what the feed raised, after the packs in flight.
     """
     # Tune's own stop on SIGINT, loggers and snapshots cost time per trial; the ledger does their work.
     os.environ.update(
@@ -115,7 +122,11 @@ def run_packs(feed: PackFeed, evaluate: Evaluate, inputs: Any, width: int, *, sl
             "RAY_AIR_NEW_OUTPUT": "0",
         }
     )
+    import logging
+
     from ray import tune
+
+    logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # an error is told once, by us
 
     from cluster._tune import Deliver, FeedSearch, PackTrainable
 
@@ -135,6 +146,8 @@ def run_packs(feed: PackFeed, evaluate: Evaluate, inputs: Any, width: int, *, sl
         ),
     )
     tuner.fit()
+    if search.failure is not None:
+        raise search.failure
 
 
 def worker_name() -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,8 +31,7 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
     Raises:
         ClusterError: Nobody answers at the address.
     """
-    if address and address != "auto":
-        _knock(address)
+    check_address(address)
     # A hundred short-lived drivers must not fill the terminal or send usage data.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
@@ -40,7 +40,11 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
     if not address:
         # Ray binds every server to the node's address and replaces a loopback address by the outside one, except on
         # Windows and macOS, for the sake of their firewall prompts. This asks for that treatment; read at import.
-        os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        if "ray" in sys.modules:
+            from ray._private import ray_constants
+
+            ray_constants.ENABLE_RAY_CLUSTER = False
     import ray
 
     started = not ray.is_initialized()
@@ -57,8 +61,14 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
             ray.shutdown()
 
 
-def _knock(address: str) -> None:
-    """Finds out in seconds what Ray's own attempts take minutes to give up on."""
+def check_address(address: str | None) -> None:
+    """Finds out in seconds whether a cluster answers, which Ray's own attempts take minutes to give up on.
+
+    Raises:
+        ClusterError: Nobody answers there.
+    """
+    if not address or address == "auto":
+        return
     host, _, port = address.removeprefix("ray://").rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()

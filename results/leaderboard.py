@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 LEGACY_LABEL: Final = "LEGACY PROFILE: not comparable, not promotable"
 NOT_AVAILABLE: Final = "n/a"
+EVIDENCE: Final = 3  # of the declared metrics, the first ones
 _BOOKKEEPING: Final = ("trial", "config_id", "status", "attempt", "seconds", "error", "source")
 
 
@@ -30,7 +31,7 @@ def leaderboard(ledger: LedgerReader, metric: str | None = None, top: int = 20, 
         params: Parameters to show as columns; default those that differ between the rows shown.
 
     Returns:
-        Columns rank, trial, the ranking metric, parameters, the other metrics. `attrs` has what a caption needs:
+        Columns rank, trial, the ranking metric, the first few other metrics, parameters, the rest. `attrs` has what a caption needs:
         "study", "metric", "direction", "units", "trials", "constants" (parameters equal in all rows shown),
         "parameters", "profile" (the protocol's, or None).
     """
@@ -48,7 +49,8 @@ def leaderboard(ledger: LedgerReader, metric: str | None = None, top: int = 20, 
             raise LedgerError(f"study {header.name!r} has no parameter {', '.join(map(repr, unknown))}; it has {', '.join(parameters)}")
         shown = list(params)
         constants = {name: value for name, value in constants.items() if name not in params}
-    board = best[["trial", ranked.name, *shown, *metrics]].copy()
+    # On a narrow terminal what is rightmost goes first: evidence stays.
+    board = best[["trial", ranked.name, *metrics[:EVIDENCE], *shown, *metrics[EVIDENCE:]]].copy()
     board.insert(0, "rank", range(1, len(board) + 1))
     board.attrs = {
         "study": header.name,

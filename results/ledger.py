@@ -259,9 +259,11 @@ class Ledger(LedgerReader):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *exc: object) -> None:
-        if kind is not None and self._session is not None:
-            self.end_session(f"stopped by {kind.__name__}")
-        self.close()
+        try:
+            if kind is not None and self._session is not None:
+                self.end_session(f"stopped by {kind.__name__}")
+        finally:
+            self.close()
 
     @contextmanager
     def _transaction(self) -> Iterator[sa.Connection]:

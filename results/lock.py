@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import socket
+import time
 import weakref
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,12 +27,17 @@ class WriterLock:
     def __init__(self, ledger: Path) -> None:
         self.path = ledger.with_name(ledger.name + ".lock")
         descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.pread(descriptor, 4096, 0)
-            os.close(descriptor)
-            raise LedgerLocked(_busy(ledger, owner)) from error
+        for patience in (0.05, 0.1, 0.2, 0.0):  # `is_written` holds it for an instant
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if patience:
+                    time.sleep(patience)
+                    continue
+                owner = os.pread(descriptor, 4096, 0)
+                os.close(descriptor)
+                raise LedgerLocked(_busy(ledger, owner)) from error
         note = {"pid": os.getpid(), "host": socket.gethostname(), "since": datetime.now(UTC).isoformat(timespec="seconds")}
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(note).encode(), 0)

@@ -82,12 +82,18 @@ def _git_state(repo: Path) -> dict[str, Any] | None:
     }
 
 
+LARGEST_HASHED = 1 << 20  # bytes
+
+
 def _digest(root: Path, changes: bytes, untracked: list[bytes]) -> str:
     digest = sha256(changes)
     for name in sorted(untracked):
         digest.update(b"\0" + name + b"\0")
         file = root / os.fsdecode(name)
         try:
+            if (size := file.stat().st_size) > LARGEST_HASHED:  # data beside the code: its name and size must do
+                digest.update(str(size).encode())
+                continue
             with file.open("rb") as stream:
                 while block := stream.read(1 << 20):
                     digest.update(block)

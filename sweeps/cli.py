@@ -43,6 +43,7 @@ def run(
     ] = None,
     dir: DirOpt = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Set earlier results of this study aside and start over.")] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Evaluate again what failed in earlier sessions.")] = False,
     slots: Annotated[int | None, typer.Option(metavar="N", min=1, help="Packs evaluated at once; default one per CPU.")] = None,
     cluster: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster; default a private local one.")] = None,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Rows of the leaderboard to show at the end.")] = 10,
@@ -69,14 +70,23 @@ def run(
 
     try:
         with progress, loaded.located():
-            result = run_study(loaded, dir, fresh=fresh, slots=slots, address=cluster, on_prepared=prepared, on_progress=progress.update)
+            result = run_study(
+                loaded,
+                dir,
+                fresh=fresh,
+                retry_failed=retry_failed,
+                slots=slots,
+                address=cluster,
+                on_prepared=prepared,
+                on_progress=progress.update,
+            )
     except KeyboardInterrupt:
         say(f"Interrupted. Results accepted so far are safe; the same command goes on: {again}", console=err)
         raise typer.Exit(130) from None
     say(_outcome(result))
-    if result.tally.failed:
+    if failed := result.failed:
         status_command = command_for("status", loaded.name, dir)
-        say(Text.assemble((f"{result.tally.failed:,} configurations failed", "red"), f"; {status_command} shows why."))
+        say(Text.assemble((f"{failed:,} configurations failed", "red"), f"; {status_command} shows why, --retry-failed tries them again."))
     out.print(render(result.leaderboard(top=top), width=out.width))
     say(cli_results.IN_SAMPLE)
     if result.stopped:
@@ -233,6 +243,7 @@ def main(args: Sequence[str] | None = None) -> None:
     Args:
         args: What follows `alphasweep`; default from the command line.
     """
+    sys.path.append(str(Path.cwd()))  # a trainable of one's own is found beside the study
     try:
         app(args=args)
     except ValueError as error:

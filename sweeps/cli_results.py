@@ -53,7 +53,7 @@ def show(
         row, header = ledger.trial(trial), ledger.header
     keys = ("config_id", "status", "error", "source", "attempt", "worker", "ended")
     facts: list[list[str | Text]] = [[key, str(row[key])] for key in keys if row.get(key)]
-    facts.append(["seconds", f"{row['seconds']:.3g}"])
+    facts.append(["seconds", "n/a" if row["seconds"] is None else f"{row['seconds']:.3g}"])
     if not row["intact"]:
         facts.append(["checksum", Text("does not match: changed after it was accepted", "bold red")])
     config, fixed = row["config"], header.spec.get("fixed", {})

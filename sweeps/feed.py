@@ -16,9 +16,12 @@ from cluster.packs import PackResult, PackTask
 from results import Ledger, Plan, ResultRow, series
 from results.identity import config_ids
 from search_spaces import Sampler
+from sweeps.study import StudyError
 
 CHUNK = 4096  # configurations looked up in the ledger at once
 FIRST_PACK = 16
+HOPELESS = 64  # failures without a success after which a run is stopped
+HOPELESS_DEATHS = 12
 LARGEST_PACK = 20_000
 LARGEST_BLOCK = 32_000_000  # bytes of one pack's metrics and daily returns
 
@@ -127,6 +130,7 @@ class StudyFeed:
         ledger: Ledger,
         plan: Plan,
         tally: Tally,
+        objective: str,
         slots: int,
         report: Callable[[Tally], None],
         home: Path,
@@ -142,9 +146,11 @@ class StudyFeed:
         self._drained = False
         self._size = FIRST_PACK
         self._began = time.monotonic()
-        objective = ledger.header.objective
         self._objective = ledger.header.metric_names.index(objective)
         self._sign = -1.0 if ledger.header.metric(objective).direction == "min" else 1.0
+        known = ledger.top(objective, n=1)[objective].dropna()
+        tally.best = float(known.iloc[0]) if len(known) else math.nan
+        self._deaths = 0
 
     def next(self) -> PackTask | None:
         """Returns the next pack, None if there is none now."""
@@ -205,6 +211,9 @@ class StudyFeed:
             tally.best = float(self._sign * np.nanmax([np.nanmax(scores), self._sign * tally.best]))
         self._resize(len(points), result.seconds)
         self._report(tally)
+        if tally.failed == tally.done >= HOPELESS:
+            why = next(iter(result.errors.values()))
+            raise StudyError(f"all of the first {tally.done} configurations failed, so the run was stopped. The last error: {why}")
 
     def _resize(self, n: int, seconds: float) -> None:
         """Aims at a second of work, slowly more in long studies: Tune pays per pack and remembers each."""
@@ -217,6 +226,11 @@ class StudyFeed:
         points = self._flying.pop(attempt)
         self._ledger.close_attempt(attempt, "lost")
         self._ledger.record("worker_died", attempt=attempt, points=len(points), error=error)
+        self._deaths += 1
+        if self._deaths >= HOPELESS_DEATHS and not self.tally.done:
+            raise StudyError(
+                f"{self._deaths} workers died and none came back with a result, so the run was stopped. The last error: {error}"
+            )
         if self.stopping:
             return
         if len(points) > 1:

@@ -11,10 +11,9 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -22,120 +21,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cluster.session import check_address, ray_session
 from results import Header, Ledger, LedgerError, Plan, Verification, series
 from results.identity import config_ids
 from results.leaderboard import leaderboard
 from results.lock import WriterLock
 from results.provenance import collect
-from search_spaces import Sampler, Space, SpaceError, make_sampler
 from sweeps.feed import CHUNK, Backlog, Point, StudyFeed, Tally
-from sweeps.study import Study, StudyError
-from trainables.contract import Checks, Context, Prepared, Registry, Trainable, check_config
-from trainables.timeline import Protocol
+from sweeps.search import Evaluator, Search
+from sweeps.study import Study
+from trainables.contract import Prepared
 
 LEDGER = "ledger.sqlite"
-
-
-@dataclass(frozen=True, eq=False)
-class Search:
-    """A study's search, rebuilt from its file alone, here and in every worker."""
-
-    study: Study
-
-    @cached_property
-    def trainable(self) -> Trainable:
-        """The trainable."""
-        return Registry().load(self.study.trainable)
-
-    @cached_property
-    def space(self) -> Space:
-        """The search space."""
-        return Space.parse(self.study.space)
-
-    @cached_property
-    def sampler(self) -> Sampler:
-        """The sampler."""
-        return make_sampler(self.study.search.sampler, self.space, trials=self.study.search.trials, seed=self.study.seed)
-
-    @cached_property
-    def protocol(self) -> Protocol:
-        """How time is cut."""
-        return Protocol.parse(self.study.protocol)
-
-    def prepare(self, part: str = "search") -> Prepared:
-        """Loads the data for searching, or for the holdout."""
-        return self.trainable.prepare(self.study.data, self.study.settings, self.protocol, part)
-
-    @cached_property
-    def _fixed(self) -> dict[str, Any]:
-        return check_config(self.trainable, self.study.fixed, "fixed")
-
-    def config(self, point: Mapping[str, Any]) -> dict[str, Any]:
-        """Returns the parameters a point gives, fixed ones included."""
-        return {**self._fixed, **point}
-
-    def check(self) -> None:
-        """Validates everything that needs no data.
-
-        Raises:
-            StudyError: Unknown or overlapping parameters, values not allowed, unknown objective or sampler.
-        """
-        both = set(self.study.fixed) & set(self.space.names)
-        if both:
-            raise StudyError(f"{', '.join(sorted(both))}: given in both `fixed` and `space`; keep one")
-        _ = self.protocol
-        self._accept(self.config(self.sampler.configs(0, 1)[0]))
-        for name, value in self.space.extremes():
-            self._accept({**self._fixed, name: value})
-        names = [m.name for m in self.trainable.metrics]
-        if self.study.objective is not None and self.study.objective not in names:
-            import difflib
-
-            near = difflib.get_close_matches(self.study.objective, names, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise StudyError(
-                f"objective: {self.study.objective!r} is not a metric of {self.study.trainable}; it has {', '.join(names)}.{hint}"
-            )
-
-    def _accept(self, config: Mapping[str, Any]) -> None:
-        checked = check_config(self.trainable, config)
-        if isinstance(self.trainable, Checks):
-            self.trainable.check(checked, self.study.settings)
-
-
-@dataclass(frozen=True, eq=False)
-class Evaluator:
-    """What workers call: numbers of points in, metrics out."""
-
-    study: Study
-    defaults: Mapping[str, Any]
-
-    @cached_property
-    def _search(self) -> Search:
-        return Search(self.study)
-
-    def __call__(self, points: Sequence[int], inputs: Any) -> np.ndarray:
-        """Evaluates the points, float64 (n, metrics + days): the metrics, then the daily returns."""
-        search = self._search
-        configs: list[dict[str, Any]] = []
-        i = 0
-        while i < len(points):
-            j = i + 1
-            while j < len(points) and points[j] == points[j - 1] + 1:
-                j += 1
-            configs += search.sampler.configs(points[i], points[j - 1] + 1)
-            i = j
-        return self.evaluate([search.config(c) for c in configs], inputs)
-
-    def evaluate(self, configs: Sequence[Mapping[str, Any]], inputs: Any) -> np.ndarray:
-        """Evaluates configurations, see `__call__`."""
-        trainable = self._search.trainable
-        complete = [{**self.defaults, **check_config(trainable, config)} for config in configs]
-        made = trainable.evaluate_pack(complete, Context(inputs, seed=self.study.seed))
-        if len(made.metrics) != len(configs):
-            raise StudyError(f"{self.study.trainable}.evaluate_pack gave {len(made.metrics)} rows for {len(configs)} configurations")
-        values = made.metrics[[m.name for m in trainable.metrics]].to_numpy(float)
-        return values if made.returns is None else np.hstack([values, made.returns])
 
 
 @dataclass(frozen=True, eq=False)
@@ -158,10 +55,16 @@ class StudyResult:
     stopped: bool
     prepared: Prepared
 
+    @property
+    def failed(self) -> int:
+        """Configurations whose result is a failure, of this session and earlier ones."""
+        with Ledger.open(self.folder / LEDGER, readonly=True) as ledger:
+            return ledger.counts()["failed"]
+
     def leaderboard(self, top: int = 20, sort: str | None = None) -> pd.DataFrame:
         """Returns the best trials, best first."""
         with Ledger.open(self.folder / LEDGER, readonly=True) as ledger:
-            return leaderboard(ledger, sort, top)
+            return leaderboard(ledger, sort or self.study.objective, top)
 
     def frame(self) -> pd.DataFrame:
         """Returns all trials."""
@@ -178,6 +81,7 @@ def run(
     folder: str | Path = "runs",
     *,
     fresh: bool = False,
+    retry_failed: bool = False,
     slots: int | None = None,
     address: str | None = None,
     on_prepared: Callable[[Prepared, Tally], None] | None = None,
@@ -189,6 +93,7 @@ def run(
         study: What to run.
         folder: Where studies live; this one gets `folder/study.name`.
         fresh: Set earlier results of this study aside (moved to `.aside`, nothing is deleted) and start over.
+        retry_failed: Evaluate again what failed in earlier sessions.
         slots: Packs at once; default one per CPU.
         address: Ray cluster; default a local Ray on loopback.
         on_prepared: Called when data are loaded, before work starts.
@@ -205,6 +110,7 @@ def run(
     search.check()
     home = Path(folder) / study.name
     # First what can fail: a study that cannot run changes nothing on disk.
+    check_address(address)
     prepared = search.prepare()
     header = _header(search, prepared)
     if fresh and home.exists():
@@ -213,6 +119,8 @@ def run(
     tally = Tally(total=search.sampler.size)
     with _open(home / LEDGER, header) as ledger, _stoppable() as stop:
         ledger.begin_session(collect(Path.cwd()))
+        if retry_failed:
+            ledger.reopen_failed()
         plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(study), search.sampler.size)
         siblings = [] if fresh else [p for p in Path(folder).glob(f"*/{LEDGER}") if p.parent != home]
         backlog = Backlog(search.sampler, search.config, ledger, plan, _reuser(ledger, home, plan, siblings), tally)
@@ -223,22 +131,25 @@ def run(
         if first:
             backlog.put_back(first)
             from cluster.packs import run_packs
-            from cluster.session import ray_session
 
             with ray_session(address, slots) as cpus:
-                feed = StudyFeed(backlog, ledger, plan, tally, slots or cpus, on_progress or (lambda _: None), home, len(prepared.days))
+                feed = StudyFeed(
+                    backlog, ledger, plan, tally, header.objective, slots or cpus, on_progress or (lambda _: None), home, len(prepared.days)
+                )
                 stop.attach(feed)
                 scratch = home / "tune"
-                run_packs(
-                    feed,
-                    Evaluator(study, prepared.defaults),
-                    prepared.inputs,
-                    len(header.metrics) + len(prepared.days),
-                    slots=slots or cpus,
-                    scratch=scratch.absolute(),
-                    name=f"{study.name}-{ledger.header.context_id[:8]}-{os.getpid()}",
-                )
-                shutil.rmtree(scratch, ignore_errors=True)
+                try:
+                    run_packs(
+                        feed,
+                        Evaluator(study, prepared.defaults),
+                        prepared.inputs,
+                        len(header.metrics) + len(prepared.days),
+                        slots=slots or cpus,
+                        scratch=scratch.absolute(),
+                        name=f"{study.name}-{ledger.header.context_id[:8]}-{os.getpid()}",
+                    )
+                finally:
+                    shutil.rmtree(scratch, ignore_errors=True)
             if stop.asked:
                 reason = "stopped"
         ledger.end_session(reason)
@@ -306,8 +217,10 @@ def _open(path: Path, header: Header) -> Ledger:
     if old.context_id == new.context_id and old.metrics == new.metrics:
         return ledger
     ledger.close()
-    changed = [k for k in new.context if old.context[k] != new.context[k]] or ["metrics"]
-    detail = "; ".join(_difference(k, old.context.get(k), new.context.get(k)) for k in changed)
+    detail = "; ".join(_difference(k, old.context[k], new.context[k]) for k in new.context if old.context[k] != new.context[k])
+    if not detail:
+        before, after = set(old.metric_names), set(new.metric_names)
+        detail = f"metrics added: {', '.join(sorted(after - before)) or 'none'}; gone: {', '.join(sorted(before - after)) or 'none'}"
     raise LedgerError(
         f"{path.parent}: its results were made under other conditions ({detail}). They cannot stand in one table. "
         f"Give this search a name of its own (--set name={path.parent.name}_2), or set the old results aside with --fresh."
@@ -327,13 +240,14 @@ def _set_aside(home: Path) -> None:
     Raises:
         LedgerLocked: A session is writing there.
     """
-    WriterLock(home / LEDGER).release()
+    lock = WriterLock(home / LEDGER)
     aside = home.parent / ".aside"
     aside.mkdir(exist_ok=True)
     n = 1
     while (place := aside / f"{home.name}.{n}").exists():
         n += 1
     home.rename(place)
+    lock.release()
 
 
 def _reuser(ledger: Ledger, home: Path, plan: Plan, siblings: list[Path]) -> Callable[[list[Point]], set[bytes]]:
@@ -342,16 +256,22 @@ def _reuser(ledger: Ledger, home: Path, plan: Plan, siblings: list[Path]) -> Cal
     for path in siblings:
         try:
             with Ledger.open(path, readonly=True) as other:
-                if other.header.context_id == ledger.header.context_id:
+                if other.header.context_id == ledger.header.context_id and other.header.metrics == ledger.header.metrics:
                     same.append((path, dict(zip(*series.read(other, path.parent), strict=True))))
         except LedgerError:
             continue  # a damaged or foreign ledger is its own study's problem, told when that is opened
 
     def reuse(points: list[Point]) -> set[bytes]:
         taken: set[bytes] = set()
-        for path, returns in same:
+        for source in list(same):
+            path, returns = source
             wanted = {p.config_id: plan.offset + p.index for p in points if p.config_id not in taken}
-            rows = ledger.reuse_from(path, wanted) if wanted else []
+            try:
+                rows = ledger.reuse_from(path, wanted) if wanted else []
+            except LedgerError as error:
+                same.remove(source)  # moved or damaged meanwhile: what it had is evaluated here
+                ledger.record("reuse_ended", source=path.parent.name, error=str(error))
+                continue
             if rows:
                 attempt = ledger.open_attempt(plan.plan_id, len(rows), worker=f"reused from {path.parent.name}")
                 kept = [row.config_id for row in rows if row.config_id in returns]
@@ -396,4 +316,4 @@ def _stoppable() -> Iterator[_Stop]:
             signal.signal(number, handler)
 
 
-__all__ = ["LEDGER", "Search", "SpaceError", "StudyResult", "run", "verify"]
+__all__ = ["LEDGER", "Search", "StudyResult", "run", "verify"]

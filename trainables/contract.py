@@ -222,12 +222,18 @@ class Registry:
         if not module or module.startswith(".") or not attribute:
             raise TrainableError(f"trainable: {target!r} is incomplete; give package.module:Class")
         try:
-            made = getattr(importlib.import_module(module), attribute)()
+            found = getattr(importlib.import_module(module), attribute)
         except Exception as error:  # somebody else's module may fail in any way
             raise TrainableError(f"trainable: cannot load {target!r}: {type(error).__name__}: {error}") from error
-        missing = [part for part in _PARTS if not hasattr(made, part)]
-        if missing:
-            raise TrainableError(f"trainable: {target!r} lacks {', '.join(missing)} of trainables.contract.Trainable")
+        # Asked before anything is called: a study file may name any function of any module.
+        missing = [part for part in _PARTS if not hasattr(found, part)]
+        if not isinstance(found, type) or missing:
+            what = f"lacks {', '.join(missing)} of trainables.contract.Trainable" if missing else "is not a class"
+            raise TrainableError(f"trainable: {target!r} {what}")
+        try:
+            made: Trainable = found()
+        except Exception as error:
+            raise TrainableError(f"trainable: cannot load {target!r}: {type(error).__name__}: {error}") from error
         return made
 
 

@@ -88,10 +88,12 @@ def test_packs_share_inputs_reuse_actors_and_survive_a_dead_worker(ray_cpus, tmp
 
 @pytest.mark.ray
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_a_local_session_listens_on_loopback_only() -> None:
+@pytest.mark.parametrize("first", ["", "import ray"], ids=["fresh", "ray imported first"])
+def test_a_local_session_listens_on_loopback_only(first: str) -> None:
     # A process of its own: where a server listens is decided when Ray is imported.
     script = """
     import re, os, subprocess
+    FIRST
     from pathlib import Path
     from cluster.session import ray_session
 
@@ -118,7 +120,9 @@ def test_a_local_session_listens_on_loopback_only() -> None:
                     mine.add(sockets[inode[1]])
     print(sorted(mine))
     """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(script)], capture_output=True, text=True, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(script).replace("FIRST", first)], capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0, done.stderr
     addresses = eval_list(done.stdout.strip().splitlines()[-1])
     assert addresses, "Ray listens somewhere"

@@ -10,6 +10,7 @@ from cluster.packs import PackResult
 from results import Header, Ledger, Metric, series
 from search_spaces import Space, make_sampler
 from sweeps.feed import LARGEST_PACK, Backlog, StudyFeed, Tally
+from sweeps.study import StudyError
 
 METRICS = (Metric("score", "max", "ratio"),)
 
@@ -31,7 +32,9 @@ class Bench:
         plan = self.ledger.add_plan(self.space.to_dict(), {"sampler": "grid"}, sampler.size)
         backlog = Backlog(sampler, dict, self.ledger, plan, lambda points: set(), self.tally)
         self.reports: list[int] = []
-        self.feed = StudyFeed(backlog, self.ledger, plan, self.tally, slots, lambda t: self.reports.append(t.done), Path(path).parent, days)
+        self.feed = StudyFeed(
+            backlog, self.ledger, plan, self.tally, "score", slots, lambda t: self.reports.append(t.done), Path(path).parent, days
+        )
         self.sizes: list[int] = []
 
     def finish(self, task: Any, seconds_each: float = 1e-4, errors: dict[int, str] | None = None) -> None:
@@ -178,3 +181,25 @@ def test_of_a_large_study_a_bounded_subset_is_kept_chosen_by_identity_alone() ->
     kept = sum(series.is_kept(key, 1_000_000) for key in ids)
     assert 130 < kept < 270  # 1 % of them, whatever they earned
     assert all(series.is_kept(key, 10_000) and series.is_kept(key, None) for key in ids[:100])
+
+
+def test_a_run_in_which_everything_fails_is_stopped_with_the_cause(path: str) -> None:
+    bench = Bench(path, list(range(500)))
+    with pytest.raises(StudyError, match="all of the first .* failed.* ValueError: no such thing"):
+        while (task := bench.feed.next()) is not None:
+            bench.finish(task, errors=dict.fromkeys(range(len(task.points)), "ValueError: no such thing"))
+    assert 64 <= bench.ledger.counts()["failed"] < 200
+
+
+def test_a_run_in_which_every_worker_dies_is_stopped(path: str) -> None:
+    bench = Bench(path, list(range(500)))
+    with pytest.raises(StudyError, match=r"12 workers died .* out of memory"):
+        while (task := bench.feed.next()) is not None:
+            bench.feed.crashed(task.attempt, "out of memory")
+
+
+def test_best_of_an_earlier_session_is_known_at_the_start(path: str) -> None:
+    first = Bench(path, list(range(50)))
+    first.run()
+    first.ledger.close()
+    assert Bench(path, list(range(60)), create=False).tally.best == 49.0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cluster.packs import WorkerError
 from cluster.session import ray_session
 from results import Ledger, LedgerError
 from sweeps import Study, run
@@ -85,7 +87,9 @@ def test_a_configuration_that_raises_costs_only_itself(tmp_path: Path) -> None:
     frame = scores(tmp_path)
     assert frame.loc[frame["status"] == "failed", "x"].tolist() == [13]
     assert "ZeroDivisionError: the thirteenth floor" in frame.loc[13, "error"]
-    assert run(toy(settings={"raise_at": 13}), tmp_path, slots=2).tally.done == 0  # a failure is a result, not a hole
+    again = run(toy(settings={"raise_at": 13}), tmp_path, slots=2)
+    assert again.tally.done == 0 and again.failed == 1  # a failure is a result, not a hole, and is not forgotten
+    assert run(toy(settings={"raise_at": 13}), tmp_path, slots=2, retry_failed=True).tally.done == 1
 
 
 def test_a_configuration_that_kills_its_worker_costs_only_itself(tmp_path: Path) -> None:
@@ -135,6 +139,9 @@ def test_wrong_studies_are_refused_before_anything_is_written(tmp_path: Path) ->
         ({"space": {"z": [1]}}, "z"),
         ({"space": {"y": {"uniform": [0, 1e10]}}, "search": {"sampler": "random", "trials": 5}}, "1e\\+09|1e9"),
         ({"trainable": "selector", "space": {"lag": [1, 0]}}, "lag"),
+        ({"space": {"x": [1], "y": {"derived": "x * 1e10"}}}, r"1e\+10|10000000000"),
+        ({"space": {"x": {"int": [0, 10**9]}, "y": {"uniform": [0, 1], "points": 10**4}, "z": [1]}}, "z"),
+        ({"trainable": "os:abort"}, "lacks"),
         ({"fixed": {"x": 1}}, "given in both"),
         ({"objective": "scroe"}, "Did you mean 'score'"),
         ({"search": {"sampler": "gird"}}, "grid"),
@@ -151,6 +158,29 @@ def test_fresh_never_takes_a_ledger_from_under_its_writer(tmp_path: Path) -> Non
     with pytest.raises(ValueError):
         run(toy(data={"size": "many"}), tmp_path, fresh=True)  # what cannot run sets nothing aside
     assert len(scores(tmp_path)) == 40 and not (tmp_path / ".aside").exists()
+
+
+def test_workers_that_cannot_start_end_the_run_with_the_cause(tmp_path: Path) -> None:
+    with pytest.raises(WorkerError, match="workers cannot start: .*only here"):
+        run(toy(settings={"unpicklable": True}), tmp_path, slots=2)
+    with Ledger.open(tmp_path / "toy" / LEDGER, readonly=True) as ledger:
+        assert ledger.counts() == {"completed": 0, "failed": 0}
+
+
+def test_another_objective_ranks_by_it(tmp_path: Path) -> None:
+    run(toy(), tmp_path, slots=2)
+    other = run(toy(objective="cost"), tmp_path, slots=2)
+    assert other.tally.best == 0.0 and other.leaderboard(1)["cost"].item() == 0.0
+
+
+def test_a_study_whose_results_were_reused_can_go_away(tmp_path: Path) -> None:
+    run(toy(name="source", space={"x": list(range(5000))}), tmp_path, slots=2)
+
+    def gone(prepared: Any, tally: Any) -> None:
+        shutil.move(tmp_path / "source", tmp_path / "elsewhere")
+
+    other = run(toy(space={"x": list(range(5000))}), tmp_path, slots=2, on_prepared=gone)
+    assert other.tally.known + other.tally.done == 5000 and other.tally.done > 0 and other.verify().ok
 
 
 def test_the_driver_keeps_a_flat_memory(tmp_path: Path) -> None:

@@ -14,6 +14,17 @@ from results.metrics import Metric
 from trainables.contract import Context, Evaluation, Parameter, Prepared
 
 
+class OnlyHere:
+    """What workers cannot have."""
+
+    def __reduce__(self) -> Any:
+        return (refuse, ())
+
+
+def refuse() -> None:
+    raise RuntimeError("only here")
+
+
 class Toy:
     name = "toy"
     version = "1"
@@ -27,7 +38,7 @@ class Toy:
     def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Any = None, part: str = "search") -> Prepared:
         weights = np.linspace(0.0, 1.0, int(data.get("size", 1000)))
         return Prepared(
-            inputs={"weights": weights, **settings},
+            inputs={"weights": weights, **settings, **({"odd": OnlyHere()} if settings.get("unpicklable") else {})},
             fingerprint=f"toy-{len(weights)}",
             protocol=dict(settings),
             defaults={p.name: p.default for p in self.parameters},

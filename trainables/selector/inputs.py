@@ -37,7 +37,7 @@ ACTION_COLUMNS = ("buy_price", "sell_price", "buy_amount", "sell_amount")
 FORECAST_COLUMNS = ("predicted_high_p50_h1", "predicted_low_p50_h1", "predicted_close_p50_h1")
 _KEYS = ["timestamp", "symbol"]
 _EPS = 1e-9  # hours
-KEPT_ALIGNMENTS = 4  # 300 bytes per bar each
+KEPT_ALIGNMENTS = 8  # 300 bytes per bar each
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,7 +145,7 @@ class SelectorInputs:
         key = (lag, market_hours, legacy)
         if key not in self._alignments:
             if len(self._alignments) >= KEPT_ALIGNMENTS:
-                self._alignments.clear()
+                del self._alignments[next(iter(self._alignments))]
             self._alignments[key] = self._align(*key)
         return self._alignments[key]
 

@@ -1,0 +1,35 @@
+"""Where compiled kernels are kept: in a folder named by the source of all of them.
+
+Numba recompiles a kernel when the file it is in changes, not when a function it calls in another file does; after an update of
+the sources a stale kernel would go on giving the old rules' results under the new rules' name.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from hashlib import blake2b
+from pathlib import Path
+
+import numba
+
+
+@contextmanager
+def kernels_of(folder: Path) -> Iterator[None]:
+    """Makes kernels defined in this context (by importing their modules) use a cache of their own; other code's is left alone."""
+    source = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
+    name = f"kernels-{blake2b(source, digest_size=8).hexdigest()}"
+    before = numba.config.CACHE_DIR
+    base = Path(before) if before else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphasweep"
+    try:
+        (base / name).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        base = Path(tempfile.gettempdir()) / f"alphasweep-{os.getuid()}"
+        (base / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    numba.config.CACHE_DIR = str(base / name)
+    try:
+        yield
+    finally:
+        numba.config.CACHE_DIR = before
