@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from ray import tune
-from ray.exceptions import RayActorError
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
@@ -76,9 +76,10 @@ class Deliver(tune.Callback):
         task = self.search.running.pop(trial.trial_id, None)
         if task is None:
             return
-        error = trial.get_pickled_error()
-        reason = " ".join(str(error).split()) or type(error).__name__
-        if isinstance(error, RayActorError) and "creation task" not in reason:
+        # Tune keeps the error's text only in this file, until the storage is synchronised, which it never is.
+        reason = " ".join(Path(trial.error_file).read_text(errors="replace").split()) if trial.error_file else "unknown"
+        reason = reason.partition(") ")[2] or reason  # after "Failure # 1 (occurred at …)"
+        if "actor died" in reason and "creation task" not in reason:
             with self.search.guarded():
                 self.search.feed.crashed(task.attempt, f"the worker process died: {reason[:300]}")
             return

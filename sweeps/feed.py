@@ -148,8 +148,6 @@ class StudyFeed:
         self._began = time.monotonic()
         self._objective = ledger.header.metric_names.index(objective)
         self._sign = -1.0 if ledger.header.metric(objective).direction == "min" else 1.0
-        known = ledger.top(objective, n=1)[objective].dropna()
-        tally.best = float(known.iloc[0]) if len(known) else math.nan
         self._deaths = 0
 
     def next(self) -> PackTask | None:

@@ -126,6 +126,9 @@ def run(
         backlog = Backlog(search.sampler, search.config, ledger, plan, _reuser(ledger, home, plan, siblings), tally)
         if on_prepared:
             on_prepared(prepared, tally)
+        objective = search.study.objective or search.trainable.objective
+        known = ledger.top(objective, n=1)[objective].dropna()
+        tally.best = float(known.iloc[0]) if len(known) else tally.best
         first = backlog.take(1)
         reason = "finished"
         if first:

@@ -134,10 +134,10 @@ def test_the_leaderboard_has_varying_parameters_as_columns_and_constants_once(fi
     assert board.columns[:3].tolist() == ["rank", "trial", "sharpe"]
     assert board.attrs["constants"] == {"mode": "a"} and "mode" not in board
     assert {"x", "lr", "nested.rank"} <= set(board.columns)
-    assert board.columns[-3:].tolist() == ["total_return", "max_drawdown", "loss"]
+    assert board.columns[3:6].tolist() == ["total_return", "max_drawdown", "loss"]  # evidence before parameters
     assert leaderboard(filled, "loss", top=1)["trial"].tolist() == [0]
     chosen = leaderboard(filled, params=["mode", "lr"])
-    assert chosen.columns[3:5].tolist() == ["mode", "lr"]
+    assert chosen.columns[6:8].tolist() == ["mode", "lr"]
     with pytest.raises(LedgerError, match="no parameter 'zz'"):
         leaderboard(filled, params=["zz"])
 

@@ -37,9 +37,9 @@ class Small:
         return Evaluation(pd.DataFrame({"score": [float(c["size"]) for c in configs]}))
 
 
-class Headless(Small):
-    objective = property()
-    evaluate_pack = property()
+class Headless:
+    name, version, parameters, metrics = "headless", "1", Small.parameters, Small.metrics
+    prepare = Small.prepare
 
 
 class Needy(Small):
@@ -133,7 +133,7 @@ def test_the_selector_is_registered_and_keeps_the_contract():
         ("zzz", "'zzz' is unknown. Known: selector"),
         ("no_such_module_at_all:Thing", "cannot load 'no_such_module_at_all:Thing': ModuleNotFoundError: No module named"),
         ("small_trainables:Thing", "cannot load 'small_trainables:Thing': AttributeError"),
-        ("small_trainables:PARAMETERS", "cannot load 'small_trainables:PARAMETERS': TypeError"),
+        ("small_trainables:PARAMETERS", "'small_trainables:PARAMETERS' lacks name, version"),
         ("small_trainables:Needy", "cannot load 'small_trainables:Needy': TypeError"),
         ("small_trainables:Crashing", "RuntimeError: no card found"),
         (":Thing", "give package.module:Class"),
