@@ -7,7 +7,7 @@ subset is kept, chosen by configuration id, that is without looking at outcomes;
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -54,6 +54,26 @@ def write(ledger: Ledger, home: Path, attempt: int, config_ids: Sequence[bytes],
     ledger.record(
         EVENT, attempt=attempt, file=path.name, checksum=blake2b(path.read_bytes(), digest_size=16).hexdigest(), rows=len(config_ids)
     )
+
+
+def write_days(home: Path, days: NDArray[np.datetime64], folds: NDArray[np.int64], benchmarks: Mapping[str, NDArray[np.float64]]) -> None:
+    """Write what the columns of the returns are: the day, its fold, and what the benchmarks earned on it."""
+    (home / FOLDER).mkdir(exist_ok=True)
+    columns = {"day": pa.array(days.astype("datetime64[D]")), "fold": pa.array(folds)}
+    table = pa.table(columns | {f"benchmark {name}": pa.array(values) for name, values in benchmarks.items()})
+    partial = home / FOLDER / "days.partial"
+    pq.write_table(table, partial)
+    os.replace(partial, home / FOLDER / "days.parquet")
+
+
+def read_days(home: Path) -> tuple[NDArray[np.datetime64], NDArray[np.int64], dict[str, NDArray[np.float64]]]:
+    """Return (days, folds, benchmarks) as written, all empty if there are none."""
+    path = home / FOLDER / "days.parquet"
+    if not path.is_file():
+        return np.empty(0, "datetime64[D]"), np.empty(0, np.int64), {}
+    table = pq.read_table(path)
+    benchmarks = {n.removeprefix("benchmark "): table[n].to_numpy() for n in table.column_names if n.startswith("benchmark ")}
+    return table["day"].to_numpy().astype("datetime64[D]"), table["fold"].to_numpy(), benchmarks
 
 
 def read(ledger: LedgerReader, home: Path) -> tuple[list[bytes], NDArray[np.float32]]:

@@ -1,15 +1,19 @@
-"""Commands about what came out: leaderboard, show, verify."""
+"""Commands about what came out and whether to believe it: leaderboard, promote, plan, show, verify."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.columns import Columns
 from rich.text import Text
 
-from sweeps.console import DirOpt, NameArg, command_for, export, home_of, out, say, table
+from sweeps.console import DirOpt, NameArg, SetOpt, StudyArg, command_for, export, home_of, out, say, table
+
+if TYPE_CHECKING:
+    from sweeps.evidence import Judgement
+    from trainables.timeline import Timeline
 
 app = typer.Typer()
 IN_SAMPLE = Text("In-sample figures: they say what won, not what will.", "yellow")
@@ -27,15 +31,125 @@ def leaderboard_(
 ) -> None:
     """Show the best configurations of a study; write all of them to a file."""
     from results import Ledger
-    from results.leaderboard import leaderboard, render
+    from results.leaderboard import render
+    from sweeps.evidence import judge
     from sweeps.runner import LEDGER
 
-    with Ledger.open(home_of(study, dir) / LEDGER, readonly=True) as ledger:
-        out.print(render(leaderboard(ledger, sort, top), width=out.width))
-        say(IN_SAMPLE)
+    home = home_of(study, dir)
+    found = judge(home, sort, top)
+    out.print(render(found.board, width=out.width))
+    for name, line in describe(found):
+        say(Text.assemble(f"  {name:<12} ", line))
+    with Ledger.open(home / LEDGER, readonly=True) as ledger:
         for path, fmt in ((csv, "csv"), (json, "json"), (parquet, "parquet")):
             if path:
                 say(f"{ledger.export(path, fmt):,} trials written to {path}")
+
+
+def describe(found: Judgement) -> list[tuple[str, str | Text]]:
+    """Puts what is known about a study's winner into lines: (name, words)."""
+    looks, judged = found.looks, found.assessment
+    lines: list[tuple[str, str | Text]] = []
+    others = f" in {looks.studies} studies" if looks.studies > 1 else ""
+    opened = f"opened {looks.openings}×" if looks.openings else "sealed"
+    if judged is None:
+        lines.append(("verdict", Text("n/a: no daily returns were kept of these trials", "yellow")))
+    else:
+        style = {"survives": "bold green", "luck": "yellow", "overfit": "yellow", "loses money": "red"}.get(judged.verdict.code, "yellow")
+        lines.append(("verdict", Text(str(judged.verdict), style)))
+        if judged.deflation is not None:
+            independent = f", worth {judged.deflation.independent:.3g} independent trials"
+            lines.append(("looks", f"{looks.trials:,} at these data{others}{independent}"))
+            low, high = (judged.intervals["sharpe"].low[0], judged.intervals["sharpe"].high[0])
+            lines.append(("Sharpe", f"95 % interval {low:.2f} to {high:.2f}, annualised, of daily returns"))
+        if judged.superiority:
+            lines.append(
+                ("against", ", ".join(f"{k} p {v.trial_p_values[judged.winner]:.2g}" for k, v in judged.superiority.items()) + " (SPA)")
+            )
+        if judged.overfitting is not None:
+            lines.append(
+                ("overfitting", f"PBO {judged.overfitting.pbo:.2f}: how often the best of one half is below the middle in the other")
+            )
+    if found.stability is not None:
+        lines.append(
+            ("folds", f"rank stability {found.stability.kendall_w:.2f} (Kendall's W; 0 is chance, 1 the same order in every fold)")
+        )
+    if found.position is not None:
+        lines.append(("winner", found.position.words()))
+    lines.append(("holdout", opened))
+    return lines
+
+
+@app.command()
+def promote(
+    study: NameArg,
+    trial: Annotated[str | None, typer.Argument(help="Trial number or id; default the leaderboard's first.", show_default=False)] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Open a holdout that has been opened before; recorded, and held against it.")
+    ] = False,
+    dir: DirOpt = Path("runs"),
+) -> None:
+    """Open the sealed holdout for one configuration, once and on the record."""
+    from results.leaderboard import format_value
+    from sweeps.promote import promote as open_holdout
+
+    made = open_holdout(home_of(study, dir), trial, again=again)
+    rows = [[m.name, format_value(made.search.get(m.name), m.unit), format_value(made.holdout.get(m.name), m.unit)] for m in made.metrics]
+    title = f"{study}, trial {made.trial}: holdout {made.window[0]} to {made.window[1]}, opening {made.opening}"
+    out.print(table(("metric", "search", "holdout"), rows, title=title, numbers=("search", "holdout")))
+    if made.assessment is not None:
+        say(Text.assemble("  verdict      ", str(made.assessment.verdict)))
+
+
+@app.command()
+def plan(study: StudyArg, set_: SetOpt = None) -> None:
+    """Show how a study cuts time and how large its search is, without running it."""
+    from sweeps.search import Search
+    from sweeps.study import Study
+
+    loaded = Study.load(study, set_ or ())
+    search = Search(loaded)
+    with loaded.located():
+        search.check()
+        made = search.prepare()
+    say(Text.assemble((loaded.name, "bold"), f"  {loaded.description}"))
+    for name, value in made.summary:
+        say(f"  {name:<12} {value}")
+    say(f"  {'space':<12} {search.sampler.size:,} configurations ({loaded.search.sampler})")
+    if made.timeline is not None:
+        for line in timeline_lines(made.timeline, max(20, min(out.width, 120) - 16)):
+            out.print(line, soft_wrap=True)
+
+
+def timeline_lines(timeline: Timeline, width: int) -> list[Text]:
+    """Draws the folds of a timeline, one line each, and a legend."""
+    n = len(timeline.times)
+
+    def cells(window: tuple[int, int]) -> tuple[int, int]:
+        first = window[0] * width // n
+        return first, max(first + 1, -(-window[1] * width // n)) if window[1] > window[0] else first
+
+    def line(name: str, *parts: tuple[tuple[int, int], str, str]) -> Text:
+        drawn = [(" ", "")] * width
+        for window, mark, style in parts:
+            for i in range(*cells(window)):
+                drawn[min(i, width - 1)] = (mark, style)
+        return Text.assemble(f"  {name:<12} ", *drawn)
+
+    lines = [
+        line(f"fold {k}", (fold.train, "░", "blue"), ((fold.train.stop, fold.tune.start), "·", "dim"), (fold.tune, "█", "green"))
+        for k, fold in enumerate(timeline.folds, 1)
+    ]
+    if timeline.holdout.stop > timeline.holdout.start:
+        sealed = (timeline.visible.stop, timeline.holdout.start)
+        lines.append(line("holdout", (sealed, "·", "dim"), (timeline.holdout, "▓", "red")))
+    day = lambda row: str(timeline.times[min(row, n - 1)].astype("datetime64[D]"))  # noqa: E731
+    gap = max(1, width - 20)
+    lines.append(Text(f"  {'':<12} {day(0)}{day(n - 1):>{gap + 10}}", "dim"))
+    lines.append(
+        Text.assemble(f"  {'':<12} ", ("░ train", "blue"), "  ", ("· embargo", "dim"), "  ", ("█ tune", "green"), "  ", ("▓ sealed", "red"))
+    )
+    return lines
 
 
 @app.command()

@@ -33,6 +33,7 @@ from sweeps.study import Study
 from trainables.contract import Prepared
 
 LEDGER = "ledger.sqlite"
+BEST_KEPT = 50
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,6 +120,8 @@ def run(
     tally = Tally(total=search.sampler.size)
     with _open(home / LEDGER, header) as ledger, _stoppable() as stop:
         ledger.begin_session(collect(Path.cwd()))
+        if len(prepared.days):
+            series.write_days(home, prepared.days, prepared.day_folds, prepared.benchmarks)
         if retry_failed:
             ledger.reopen_failed()
         plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(study), search.sampler.size)
@@ -155,8 +158,27 @@ def run(
                     shutil.rmtree(scratch, ignore_errors=True)
             if stop.asked:
                 reason = "stopped"
+        if len(prepared.days):
+            _keep_best(ledger, plan, home, Evaluator(study, prepared.defaults), prepared, objective)
         ledger.end_session(reason)
     return StudyResult(study, home, tally, time.monotonic() - began, reason == "stopped", prepared)
+
+
+def _keep_best(ledger: Ledger, plan: Plan, home: Path, evaluator: Evaluator, prepared: Prepared, objective: str) -> None:
+    """Adds the returns of the best trials, where they are not in the subset that is kept, by evaluating them again."""
+    best = ledger.top(objective, n=BEST_KEPT)
+    missing = [t for t, key in zip(best["trial"], best["config_id"], strict=True) if not series.is_kept(bytes.fromhex(key), plan.count)]
+    if not missing:
+        return
+    have = set(series.read(ledger, home)[0])
+    rows = [row for row in map(ledger.trial, map(int, missing)) if bytes.fromhex(row["config_id"]) not in have]
+    if rows:
+        values = evaluator.evaluate([row["config"] for row in rows], prepared.inputs)
+        attempt = ledger.open_attempt(plan.plan_id, 0, worker="returns of the best")
+        series.write(
+            ledger, home, attempt, [bytes.fromhex(r["config_id"]) for r in rows], values[:, -len(prepared.days) :].astype(np.float32)
+        )
+        ledger.accept(attempt, [])
 
 
 def verify(home: Path) -> Verification:

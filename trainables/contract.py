@@ -113,6 +113,7 @@ class Prepared:
         warnings: What the user should know about the data.
         timeline: How time was cut, if the trainable works in time.
         days: Labels of the daily returns that `Evaluation.returns` has, datetime64[D] (D,); empty without.
+        day_folds: Fold of each day, int (D,).
         benchmarks: Daily returns (D,) of what needs no search, by name: what a winner has to beat.
     """
 
@@ -124,6 +125,7 @@ class Prepared:
     warnings: Sequence[str] = ()
     timeline: Timeline | None = None
     days: np.ndarray = field(default_factory=lambda: np.empty(0, "datetime64[D]"))
+    day_folds: np.ndarray = field(default_factory=lambda: np.empty(0, int))
     benchmarks: Mapping[str, np.ndarray] = field(default_factory=dict)
 
 

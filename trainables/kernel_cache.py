@@ -12,8 +12,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
+from typing import Any
 
 import numba
+
+_config: Any = numba.config  # its attributes are made at import
 
 
 @contextmanager
@@ -21,15 +24,15 @@ def kernels_of(folder: Path) -> Iterator[None]:
     """Makes kernels defined in this context (by importing their modules) use a cache of their own; other code's is left alone."""
     source = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
     name = f"kernels-{blake2b(source, digest_size=8).hexdigest()}"
-    before = numba.config.CACHE_DIR
+    before = _config.CACHE_DIR
     base = Path(before) if before else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphasweep"
     try:
         (base / name).mkdir(parents=True, exist_ok=True)
     except OSError:
         base = Path(tempfile.gettempdir()) / f"alphasweep-{os.getuid()}"
         (base / name).mkdir(parents=True, exist_ok=True, mode=0o700)
-    numba.config.CACHE_DIR = str(base / name)
+    _config.CACHE_DIR = str(base / name)
     try:
         yield
     finally:
-        numba.config.CACHE_DIR = before
+        _config.CACHE_DIR = before

@@ -91,6 +91,7 @@ class SelectorTrainable:
             warnings=tuple(f"data: {n} × {reason} (alphasweep data check lists them)" for reason, n in _reasons(problems).items()),
             timeline=timeline,
             days=days,
+            day_folds=np.repeat(np.arange(len(parts)), [int(column[-1]) + 1 for column in columns]),
             benchmarks=daily.benchmarks([part.panel for part in parts]),
         )
 
