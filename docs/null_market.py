@@ -115,7 +115,7 @@ def sweep(market: int, many: Iterable[Rules], logits: Sequence[float] | None = N
         many: Rules to evaluate under.
         logits: The fixed actions; default those of the study.
     """
-    study = Study.load("selector_grid", ["data.signal=0", f"data.seed={market}"])
+    study = Study.load("selector_grid", ["data.bars=2160", "data.signal=0", f"data.seed={market}"])
     points = list(Space.parse(study.space).points())
     prepared = {}
     found = []

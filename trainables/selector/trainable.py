@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -19,6 +19,9 @@ from trainables.selector.options import FILL_RULES_VERSION, PARAMETERS, PROFILES
 from trainables.selector.simulate import simulate_sums
 from trainables.selector.summary import METRIC_NAMES, METRICS, metric_table
 from trainables.timeline import Protocol, Timeline, cut
+
+if TYPE_CHECKING:
+    from trainables.audit.stages import Stage
 
 _SETTINGS = {
     p.name: p
@@ -62,8 +65,14 @@ class SelectorTrainable:
             TrainableError: Unknown or unusable settings, or too little data for the protocol.
             MarketError: Bad data.
         """
+        _settings(settings)  # what is wrong there is said before a large market is read
+        panel, problems = load_market(data)
+        warnings = tuple(f"data: {n} × {reason} (alphasweep data check lists them)" for reason, n in _reasons(problems).items())
+        return replace(self.prepare_panel(panel, settings, protocol, part), warnings=warnings)
+
+    def prepare_panel(self, whole: Panel, settings: Mapping[str, Any], protocol: Protocol | None = None, part: str = "search") -> Prepared:
+        """Prepares a market that is already in memory; otherwise as `prepare`."""
         chosen = _settings(settings)
-        whole, problems = load_market(data)
         whole = whole.select(sorted(whole.symbols))
         timeline = cut(protocol, whole.times, whole.bar_seconds / 3600.0)
         if part == "search":
@@ -88,12 +97,18 @@ class SelectorTrainable:
             },
             defaults=profile_defaults(chosen["profile"]),
             summary=_summary(panel, timeline, chosen["profile"], whole.fingerprint),
-            warnings=tuple(f"data: {n} × {reason} (alphasweep data check lists them)" for reason, n in _reasons(problems).items()),
             timeline=timeline,
             days=days,
             day_folds=np.repeat(np.arange(len(parts)), [int(column[-1]) + 1 for column in columns]),
             benchmarks=daily.benchmarks([part.panel for part in parts]),
         )
+
+    def trace(self, config: Mapping[str, Any], ctx: Context) -> Sequence[Stage]:
+        """Shows what a complete configuration saw, decided and earned in its first window; see `trainables.audit`."""
+        from trainables.audit.selector import selector_stages
+
+        inputs: _Inputs = ctx.inputs
+        return selector_stages(inputs.parts[0], config, inputs.profile, inputs.initial_cash)
 
     def check(self, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         """Refuses what the settings' profile cannot simulate: `realistic` needs a lag.
