@@ -1,4 +1,4 @@
-"""Commands about what came out and whether to believe it: leaderboard, promote, plan, show, verify."""
+"""Commands about what came out and whether to believe it: leaderboard, promote, plan, audit, show, verify."""
 
 from __future__ import annotations
 
@@ -150,6 +150,38 @@ def timeline_lines(timeline: Timeline, width: int) -> list[Text]:
         Text.assemble(f"  {'':<12} ", ("░ train", "blue"), "  ", ("· embargo", "dim"), "  ", ("█ tune", "green"), "  ", ("▓ sealed", "red"))
     )
     return lines
+
+
+@app.command()
+def audit(
+    study: StudyArg,
+    set_: SetOpt = None,
+    trials: Annotated[int, typer.Option(metavar="N", min=1, help="Configurations of the study to audit, spread over its space.")] = 4,
+    cuts: Annotated[int, typer.Option(metavar="N", min=1, help="Moments after which the future is changed; more find rarer leaks.")] = 8,
+) -> None:
+    """Change the future and require that what was decided before does not move; exit 1 if it does."""
+    from sweeps.search import Search
+    from sweeps.study import Study
+    from trainables.audit import audit as look
+
+    loaded = Study.load(study, set_ or ())
+    search = Search(loaded)
+    with loaded.located():
+        search.check()
+    size = search.sampler.size
+    chosen = sorted({i * (size - 1) // max(trials - 1, 1) for i in range(min(trials, size))})
+    configs = [search.config(search.sampler.configs(i, i + 1)[0]) for i in chosen]
+    with loaded.located(), out.status("changing the future"):
+        report = look(search.trainable, loaded.data, loaded.settings, configs, cuts=cuts, seed=loaded.seed)
+    words = {True: Text("passed", "green"), False: Text("FAILED", "bold red"), None: Text("n/a", "yellow")}
+    rows: list[list[str | Text]] = [
+        [finding.check, words[finding.passed], finding.stage or "", finding.detail] for finding in report.findings
+    ]
+    out.print(table(("check", "", "stage", "what was found"), rows, title=f"{loaded.name}: audit of {len(configs)} configurations"))
+    for note in report.notes:
+        say(Text(f"  {note}", "yellow"))
+    if not report.ok:
+        raise typer.Exit(1)
 
 
 @app.command()

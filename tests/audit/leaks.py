@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from results.metrics import Metric
-from trainables.contract import Context, Parameter, Prepared
+from trainables.contract import Context, Evaluation, Parameter, Prepared
 from trainables.forecast import Forecasts, empirical
 from trainables.market import Panel, load_market
 from trainables.market.panel import BAR
@@ -66,7 +66,7 @@ class LeakyBars(SelectorTrainable):
     def __init__(self, spoil: Callable[[Panel], Panel]) -> None:
         self.spoil = spoil
 
-    def prepare_panel(self, panel: Panel, settings: Mapping[str, Any]) -> Prepared:
+    def prepare_panel(self, panel: Panel, settings: Mapping[str, Any], *cut: Any) -> Prepared:
         return super().prepare_panel(self.spoil(panel), settings)
 
 
@@ -104,8 +104,8 @@ def last_row_of_the_frame(panel: Panel) -> Panel:
 class LeakyLoading(SelectorTrainable):
     """Only `prepare` leaks: the loader fills gaps."""
 
-    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any]) -> Prepared:
-        return self.prepare_panel(filled_backwards(load_market(data)[0]), settings)
+    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any], *cut: Any) -> Prepared:
+        return self.prepare_panel(filled_backwards(load_market(data)[0]), settings, *cut)
 
 
 # --- forecasts ----------------------------------------------------------------------------------------------------------------
@@ -117,20 +117,20 @@ class LeakyForecasts(SelectorTrainable):
     def __init__(self, spoil: Callable[[Panel, np.ndarray], np.ndarray]) -> None:
         self.spoil = spoil
 
-    def prepare_panel(self, panel: Panel, settings: Mapping[str, Any]) -> Prepared:
-        prepared = super().prepare_panel(panel, settings)
-        market = prepared.inputs.selector.panel
+    def prepare_panel(self, panel: Panel, settings: Mapping[str, Any], *cut: Any) -> Prepared:
+        prepared = super().prepare_panel(panel, settings, *cut)
+        market = prepared.inputs.parts[0].panel
         honest = empirical(market, window=settings["forecast_window"])
         return with_forecasts(prepared, replace(honest, values=self.spoil(market, honest.values)), settings["logits"])
 
 
 def with_orders(prepared: Prepared, orders: np.ndarray, kind: type[SelectorInputs] = SelectorInputs) -> Prepared:
-    made = kind(prepared.inputs.selector.panel, np.ascontiguousarray(orders))
-    return replace(prepared, inputs=replace(prepared.inputs, selector=made))
+    made = kind(prepared.inputs.parts[0].panel, np.ascontiguousarray(orders))
+    return replace(prepared, inputs=replace(prepared.inputs, parts=(made,)))
 
 
 def with_forecasts(prepared: Prepared, forecasts: Forecasts, logits: Sequence[float]) -> Prepared:
-    actions = decode(prepared.inputs.selector.panel, forecasts, tuple(logits))
+    actions = decode(prepared.inputs.parts[0].panel, forecasts, tuple(logits))
     prices = (actions.buy_price, actions.sell_price, actions.buy_amount, actions.sell_amount)
     return with_orders(prepared, np.stack([*prices, *(forecasts.p50(name) for name in ("high", "low", "close"))]))
 
@@ -181,10 +181,10 @@ class LeakyActions(SelectorTrainable):
     def __init__(self, spoil: Callable[[Panel], np.ndarray]) -> None:
         self.spoil = spoil
 
-    def prepare_panel(self, panel: Panel, settings: Mapping[str, Any]) -> Prepared:
-        prepared = super().prepare_panel(panel, settings)
-        orders = prepared.inputs.selector.orders.copy()
-        orders[2] *= np.clip(np.nan_to_num(self.spoil(prepared.inputs.selector.panel), nan=0.5), 0.0, 1.0)
+    def prepare_panel(self, panel: Panel, settings: Mapping[str, Any], *cut: Any) -> Prepared:
+        prepared = super().prepare_panel(panel, settings, *cut)
+        orders = prepared.inputs.parts[0].orders.copy()
+        orders[2] *= np.clip(np.nan_to_num(self.spoil(prepared.inputs.parts[0].panel), nan=0.5), 0.0, 1.0)
         return with_orders(prepared, orders)
 
 
@@ -224,9 +224,9 @@ class LeakyInputs(SelectorTrainable):
     def __init__(self, kind: type[SelectorInputs]) -> None:
         self.kind = kind
 
-    def prepare_panel(self, panel: Panel, settings: Mapping[str, Any]) -> Prepared:
-        prepared = super().prepare_panel(panel, settings)
-        return with_orders(prepared, prepared.inputs.selector.orders, self.kind)
+    def prepare_panel(self, panel: Panel, settings: Mapping[str, Any], *cut: Any) -> Prepared:
+        prepared = super().prepare_panel(panel, settings, *cut)
+        return with_orders(prepared, prepared.inputs.parts[0].orders, self.kind)
 
 
 class NoLag(SelectorInputs):
@@ -295,23 +295,23 @@ def frozen(array: np.ndarray) -> np.ndarray:
 
 
 class UnseededNoise(SelectorTrainable):
-    def prepare_panel(self, panel: Panel, settings: Mapping[str, Any]) -> Prepared:
-        prepared = super().prepare_panel(panel, settings)
-        orders = prepared.inputs.selector.orders.copy()
+    def prepare_panel(self, panel: Panel, settings: Mapping[str, Any], *cut: Any) -> Prepared:
+        prepared = super().prepare_panel(panel, settings, *cut)
+        orders = prepared.inputs.parts[0].orders.copy()
         orders[4] *= 1.0 + 1e-4 * np.random.standard_normal(orders[4].shape)
         return with_orders(prepared, orders)
 
 
 class PackStatistics(SelectorTrainable):
-    def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], ctx: Context) -> pd.DataFrame:
-        frame = super().evaluate_pack(configs, ctx)
-        return frame.assign(sortino=frame["total_return"] - frame["total_return"].mean())
+    def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], ctx: Context) -> Evaluation:
+        frame = super().evaluate_pack(configs, ctx).metrics
+        return Evaluation(frame.assign(sortino=frame["total_return"] - frame["total_return"].mean()))
 
 
 class BestSoFar(SelectorTrainable):
-    def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], ctx: Context) -> pd.DataFrame:
-        frame = super().evaluate_pack(configs, ctx)
-        return frame.assign(total_return=frame["total_return"].cummax())
+    def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], ctx: Context) -> Evaluation:
+        frame = super().evaluate_pack(configs, ctx).metrics
+        return Evaluation(frame.assign(total_return=frame["total_return"].cummax()))
 
 
 class Momentum:
@@ -323,7 +323,7 @@ class Momentum:
     metrics = (Metric("total_return", "max", "fraction", "final equity over initial cash, minus 1"),)
     objective = "total_return"
 
-    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any]) -> Prepared:
+    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any], *cut: Any) -> Prepared:
         panel = load_market(data)[0]
         if "end" in settings:
             panel = panel.between(end=settings["end"])
@@ -342,8 +342,8 @@ class Momentum:
         paid = 0.0015 * held.diff().abs().fillna(0.0)
         return (1.0 + (held * moves - paid).mean(axis=1)).cumprod()
 
-    def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], ctx: Context) -> pd.DataFrame:
-        return pd.DataFrame({"total_return": [self.curve(config, ctx).iloc[-1] - 1.0 for config in configs]})
+    def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], ctx: Context) -> Evaluation:
+        return Evaluation(pd.DataFrame({"total_return": [self.curve(config, ctx).iloc[-1] - 1.0 for config in configs]}))
 
 
 class MomentumCurve(Momentum):
@@ -373,7 +373,7 @@ class ScaledByTheSample(MomentumCurve):
 class ScaledBeforeItIsCut(Momentum):
     """The evaluation ends at `end`, but the scaler has seen everything."""
 
-    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any]) -> Prepared:
+    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any], *cut: Any) -> Prepared:
         prepared = super().prepare(data, settings)
         everything = super().features(load_market(data)[0])["moves"]
         return replace(prepared, inputs={"moves": prepared.inputs["moves"] * 0.01 / everything.std()})

@@ -96,7 +96,7 @@ def test_nothing_at_stake_is_not_a_pass():
     assert [x.passed for x in report.findings] == [None, None] and report.ok and not report.complete
 
     class Deaf(MomentumCurve):
-        def prepare(self, data, settings):
+        def prepare(self, data, settings, *cut):
             return super().prepare(DATA, settings)
 
     found = audit(Deaf(), DATA, {}, [{"bars": 2}], cuts=2, checks=("future",)).finding("future")
@@ -105,7 +105,7 @@ def test_nothing_at_stake_is_not_a_pass():
 
 def test_a_trainable_that_cannot_take_another_market_is_unknown_and_not_clean():
     class Fragile(MomentumCurve):
-        def prepare(self, data, settings):
+        def prepare(self, data, settings, *cut):
             if data is not DATA:
                 raise ZeroDivisionError("no such file")
             return super().prepare(data, settings)
@@ -126,7 +126,7 @@ def test_a_trainable_that_cannot_take_another_market_is_unknown_and_not_clean():
 
 def test_data_that_is_no_market_leaves_the_checks_of_packs():
     class Constant(Momentum):
-        def prepare(self, data, settings):
+        def prepare(self, data, settings, *cut):
             return super().prepare(DATA, settings)
 
     report = audit(Constant(), {"source": "ticks", "exchange": 3}, {}, [{"bars": 2}, {"bars": 3}])

@@ -55,7 +55,7 @@ class Entrance:
     def metrics(self, prepared: Prepared, configs: Sequence[Mapping[str, Any]] | None = None) -> pd.DataFrame:
         """Evaluates configurations, all if not given."""
         chosen = self.complete(prepared) if configs is None else configs
-        return self.trainable.evaluate_pack(chosen, self.context(prepared)).reset_index(drop=True)
+        return self.trainable.evaluate_pack(chosen, self.context(prepared)).metrics.reset_index(drop=True)
 
 
 def study_panel(data: Mapping[str, Any]) -> Panel:

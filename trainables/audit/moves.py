@@ -44,7 +44,7 @@ class Comparison:
         moves: What moved and must not have.
         held: Number of values that had to stay.
         reacted: Whether anything moved where it was allowed to: otherwise nothing was at stake.
-        uncomparable: Stages that began at another time, as after a cut with `eval_bars`.
+        uncomparable: Stages that began at another time, as after a cut where only the last rows are traded.
     """
 
     moves: tuple[Move, ...]

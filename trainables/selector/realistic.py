@@ -67,15 +67,13 @@ def run(
         hours: float64 (T,) row starts in hours.
         settle: int64 (T,) first row that starts at or after the end of row t's bars.
         overlap: True if any settle[t] > t + 1.
-        cells: float64 (A, T, CELL), see `candidates`.
-        costs: float64 (A, 6), see `candidates`.
+        cells, costs: float64 (A, T, CELL) and (A, 6), see `candidates`.
         marks: float64 (A, T) last closes, the row's own included.
         start, cand_*: the group's candidates, `candidates.build`.
         nonempty, top, reach: the group's short cuts, `candidates.shortcuts`.
         cash0: Initial cash.
         acc_all: float64 (n, tally.WIDTH) out.
-        equity_all: float64 (n, C) out, or (0, 0) to keep none.
-        column: int64 (T,) ascending: where in `equity_all` a row's equity goes; of rows that share one, the last stays.
+        equity_all: float64 (n, C) out, or (0, 0) to keep none; `column`, int64 (T,): where a row's equity goes, the last stays.
         log: float64 (rows, 7) fill records of the (single) configuration, or (0, 7).
 
     Returns:
