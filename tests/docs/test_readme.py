@@ -8,12 +8,16 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 from sweeps.runner import Search
 from sweeps.study import Study
+from trainables.forecast import empirical
 from trainables.market import sample_panel
+from trainables.policy import decode
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -28,9 +32,9 @@ def blocks(text: str, language: str) -> list[str]:
 @pytest.mark.ray
 @pytest.mark.slow
 def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
-    [listing] = blocks(README, "")
+    _, listing = blocks(README, "")
     commands = [re.split(r" {2,}", line)[0] for line in listing.splitlines()]
-    assert len(commands) == 10 and all(c.startswith("alphasweep ") for c in commands)
+    assert len(commands) == 13 and all(c.startswith("alphasweep ") for c in commands)
     study = blocks(README, "yaml")[0].replace("source: ../data/crypto_1h ", "source: sample ").replace("trials: 5000", "trials: 20")
     (tmp_path / "my.yaml").write_text(study, encoding="utf-8")
     panel = sample_panel(["BTCUSD"], bars=50)
@@ -69,11 +73,25 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
         assert (page.parent / target).exists(), f"{page.name} links to {target}"
 
 
-def test_the_python_of_the_readme_is_the_library_s() -> None:
-    from inspect import signature
-
-    from sweeps import run
-    from trainables.selector import simulate
-
-    assert "equity" in signature(simulate).parameters and "study" in signature(run).parameters
-    assert all(compile(code, "README", "exec") for code in blocks(README, "python"))
+@pytest.mark.ray
+@pytest.mark.slow
+def test_the_python_of_the_readme_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    study, notebook = blocks(README, "python")
+    scope: dict[str, Any] = {}
+    exec(study, scope)
+    assert len(scope["result"].leaderboard()) == 20
+    panel = sample_panel(["BTCUSD", "ETHUSD"], bars=600)
+    forecasts = empirical(panel, window=48)
+    actions = decode(panel, forecasts, (3.0, 4.0, 2.0, 2.0))
+    bars = panel.frame()
+    row = np.searchsorted(panel.times, bars["timestamp"].dt.tz_localize(None).to_numpy())
+    column = np.array([panel.symbols.index(symbol) for symbol in bars["symbol"]])
+    for field in ("high", "low", "close"):
+        bars[f"predicted_{field}_p50_h1"] = forecasts.p50(field)[row, column]
+    decided = bars[["timestamp", "symbol"]].copy()
+    for name in ("buy_price", "sell_price", "buy_amount", "sell_amount"):
+        decided[name] = getattr(actions, name)[row, column]
+    scope = {"bars": bars, "actions": decided}
+    exec(notebook, scope)
+    assert scope["result"].metrics["trades"].sum() > 0 and scope["result"].equity.shape == (600, 2)
