@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from trainables.market import MarketError, Panel, make_assets, sample_panel
+from trainables.market.panel import usual_step
 
 
 @pytest.fixture(scope="module")
@@ -188,3 +189,10 @@ def test_tables_that_mean_two_things_are_refused(panel):
         Panel.from_frame(frame.drop(columns="volume"))
     with pytest.raises(MarketError, match="no asset for symbol 'ETHUSD'"):
         Panel.from_frame(frame, make_assets(["BTCUSD"]))
+
+
+def test_two_bars_a_session_are_as_far_apart_as_they_are_most_often():
+    days = np.arange("2024-03-04", "2024-03-09", dtype="datetime64[D]").astype("datetime64[ns]")
+    times = np.sort(np.concatenate([days + np.timedelta64(14, "h"), days + np.timedelta64(18, "h")]))
+    assert usual_step(times.astype(np.int64)) == 4 * 3600.0
+    assert usual_step(times[:1].astype(np.int64)) == 3600.0

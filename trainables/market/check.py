@@ -13,6 +13,7 @@ from trainables.market.assets import AssetClass, classify
 from trainables.market.errors import MarketError
 from trainables.market.files import COLUMNS
 from trainables.market.grid import check_grid
+from trainables.market.panel import usual_step
 from trainables.market.problems import Problem, Rows, raise_on_errors, summarise
 
 __all__ = ["Problem", "check_frame", "raise_on_errors", "summarise"]
@@ -20,7 +21,6 @@ __all__ = ["Problem", "check_frame", "raise_on_errors", "summarise"]
 SPLITS = (2, 3, 4, 5, 10, 15, 20, 25)
 SPLIT_TOLERANCE = 0.04
 ROUNDING = 1e-6  # relative; adjusted prices are off by less
-NS = 1e9
 
 
 def check_frame(symbol: str, frame: pd.DataFrame, bar_seconds: float | None = None, asset_class: AssetClass | None = None) -> list[Problem]:
@@ -29,7 +29,7 @@ def check_frame(symbol: str, frame: pd.DataFrame, bar_seconds: float | None = No
     Args:
         symbol: Name, for the report.
         frame: As `read_directory` returns it: rows in file order, the index is the file's row.
-        bar_seconds: Length of a bar; the median step if not given.
+        bar_seconds: Length of a bar; the usual step if not given.
         asset_class: "crypto" (gaps around the clock) or "stock" (only bars of NYSE sessions can be missing); by the symbol
             if not given.
 
@@ -61,7 +61,7 @@ def check_frame(symbol: str, frame: pd.DataFrame, bar_seconds: float | None = No
     order = order[np.append(times[order][1:] != times[order][:-1], True)] if len(order) else order
     _check_jumps(rows, frame, order, kind)
     if aware and len(order) > 1:
-        bar = bar_seconds or float(np.median(np.diff(times[order]).astype(np.int64))) / NS
+        bar = bar_seconds or usual_step(times[order].astype(np.int64))
         check_grid(rows, times, order, bar, kind)
     return sorted(rows.problems, key=lambda problem: -1 if problem.row is None else problem.row)
 

@@ -15,7 +15,7 @@ from trainables.market.assets import make_assets
 from trainables.market.check import Problem, check_frame, raise_on_errors
 from trainables.market.errors import MarketError, unknown
 from trainables.market.files import available, read_directory, time_zone
-from trainables.market.panel import Panel, utc
+from trainables.market.panel import Panel, usual_step, utc
 from trainables.market.sample import near_misses, sample_panel
 
 SAMPLE_KEYS = frozenset({"source", "symbols", "bars", "seed", "signal", "start", "costs", "assets"})
@@ -186,9 +186,11 @@ def _window(symbol: str, frame: pd.DataFrame, start: np.datetime64 | None, end: 
 
 
 def _bar_length(frame: pd.DataFrame) -> float | None:
-    """Returns the median step in seconds, None with fewer than two times."""
-    steps = frame["timestamp"].drop_duplicates().sort_values().diff().dropna().dt.total_seconds()
-    return float(steps.median()) if len(steps) else None
+    """Returns the usual step in seconds, None with fewer than two times."""
+    times = frame["timestamp"].dropna().drop_duplicates()
+    if isinstance(times.dtype, pd.DatetimeTZDtype):
+        times = times.dt.tz_localize(None)
+    return usual_step(times.to_numpy().astype("datetime64[ns]").astype(np.int64)) if len(times) > 1 else None
 
 
 def _names(symbols: Any) -> tuple[str, ...] | None:

@@ -41,7 +41,7 @@ class Panel:
         session_last: bool (T, A): the session's last bar, by calendar; always False for crypto.
         assets: A assets with their costs, in the order of `symbols`.
         source: Where the bars came from, for people.
-        bar_seconds: Length of a bar. 0, the default, means what the rows say: the median step of a symbol's own bars, the
+        bar_seconds: Length of a bar. 0, the default, means what the rows say: the usual step of a symbol's own bars, the
             smallest over symbols (steps of the common axis would be too short where stocks at 13:30 UTC and crypto at 14:00
             share it). Windows and selections keep their parent's, for a few rows say it wrongly or not at all.
     """
@@ -82,7 +82,7 @@ class Panel:
                 raise MarketError(f"panel: {name} has shape {array.shape}; {shape} is needed (rows, symbols)")
             set_(self, name, array)
         if not 0.0 <= self.bar_seconds < math.inf:
-            raise MarketError(f"panel: bar_seconds is {self.bar_seconds!r}; give a positive number, or 0 for the median step")
+            raise MarketError(f"panel: bar_seconds is {self.bar_seconds!r}; give a positive number, or 0 for the usual step")
         set_(self, "bar_seconds", float(self.bar_seconds) or step_seconds(self.times, ~np.isnan(self.close)))
         self._check_bars()
 
@@ -213,7 +213,7 @@ class Panel:
             frame: Columns timestamp (with a time zone), symbol, open, high, low, close, volume; any row order.
             assets: The assets (their order becomes the panel's), or overrides for `make_assets`.
             source: Where the bars came from.
-            bar_length: Seconds of a bar; the median step if not given.
+            bar_length: Seconds of a bar; the usual step if not given.
 
         Raises:
             MarketError: Column missing, stamps without a time zone, or two bars of one symbol at one time.
@@ -251,15 +251,21 @@ class Panel:
 
 
 def step_seconds(times: np.ndarray, exists: np.ndarray) -> float:
-    """Returns the smallest, over symbols, of the median step between a symbol's bars; 3600 if no symbol has two bars.
+    """Returns the smallest, over symbols, of the usual step between a symbol's bars; 3600 if no symbol has two bars.
 
     Args:
         times: datetime64[ns] (T,).
         exists: bool (T, A).
     """
-    seconds = times.astype("datetime64[ns]").astype(np.int64) / 1e9
-    medians = [float(np.median(np.diff(seconds[column]))) for column in exists.T if np.count_nonzero(column) > 1]
-    return min(medians, default=3600.0)
+    nanoseconds = times.astype("datetime64[ns]").astype(np.int64)
+    return min((usual_step(nanoseconds[column]) for column in exists.T if np.count_nonzero(column) > 1), default=3600.0)
+
+
+def usual_step(nanoseconds: np.ndarray) -> float:
+    """Returns the most frequent step in seconds, of several the smallest: two 4-hour bars a session are 4 hours apart as often as 20."""
+    steps = np.diff(np.sort(nanoseconds))
+    values, counts = np.unique(steps[steps > 0], return_counts=True)
+    return float(values[counts.argmax()]) / 1e9 if len(values) else 3600.0
 
 
 def utc(stamp: Any, key: str = "") -> np.datetime64:
