@@ -89,6 +89,7 @@ def run(
         say(Text.assemble((f"{failed:,} configurations failed", "red"), f"; {status_command} shows why, --retry-failed tries them again."))
     out.print(render(result.leaderboard(top=top), width=out.width))
     say(cli_results.IN_SAMPLE)
+    say(f"Whether to believe it: {command_for('leaderboard', loaded.name, dir)}")
     if result.stopped:
         say(Text.assemble("Stopped. Nothing is lost; the same command goes on: ", (again, "bold")))
         raise typer.Exit(130)
