@@ -1,4 +1,4 @@
-"""The leaderboard: the best trials, what sets them apart, and how to show it."""
+"""The leaderboard: the best trials by one metric or by several, what sets them apart, and how to show it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import TYPE_CHECKING, Any, Final
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
+from results.constraints import Constraint, constraints_of, non_dominated
+from results.metrics import Metric
 from results.records import Header, LedgerError
+from results.schema import metric_column
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -17,30 +22,102 @@ if TYPE_CHECKING:
 
 LEGACY_LABEL: Final = "LEGACY PROFILE: not comparable, not promotable"
 NOT_AVAILABLE: Final = "n/a"
+UNMET: Final = "✗"
 EVIDENCE: Final = 3  # of the declared metrics, the first ones
 _BOOKKEEPING: Final = ("trial", "config_id", "status", "attempt", "seconds", "error", "source")
 
 
-def leaderboard(ledger: LedgerReader, metric: str | None = None, top: int = 20, params: Sequence[str] | None = None) -> pd.DataFrame:
-    """Return the best completed trials.
+def leaderboard(
+    ledger: LedgerReader,
+    metric: str | None = None,
+    top: int = 20,
+    params: Sequence[str] | None = None,
+    constraints: Sequence[Constraint] | None = None,
+) -> pd.DataFrame:
+    """Return the best completed trials; after those that meet the constraints the others, the nearest first.
 
     Args:
         ledger: The study.
         metric: Ranking metric; default the study's objective.
         top: How many rows.
         params: Parameters to show as columns; default those that differ between the rows shown.
+        constraints: To meet; default the study's own.
 
     Returns:
-        Columns rank, trial, the ranking metric, the first few other metrics, parameters, the rest. `attrs` has what a caption needs:
-        "study", "metric", "direction", "units", "trials", "constants" (parameters equal in all rows shown),
-        "parameters", "profile" (the protocol's, or None).
+        Columns rank, trial, the ranking metric, those of the constraints, the first few other metrics, parameters, the rest; with
+        constraints a last column "meets" (bool). `attrs` has what a caption needs: "study", "metric", "direction", "units", "trials",
+        "constants" (parameters equal in all rows shown), "parameters", "profile" (the protocol's, or None), "constraints" (in
+        words), "meeting" (how many trials meet them).
     """
     header = ledger.header
     ranked = header.metric(metric or header.objective)
     direction = ranked.direction or "max"
-    best = ledger.top(ranked.name, direction, top)
-    metrics = [column for column in (_metric_label(name) for name in header.metric_names) if column != ranked.name]
-    parameters = [column for column in best.columns if column not in {*_BOOKKEEPING, *metrics, ranked.name}]
+    limits = constraints_of(header) if constraints is None else tuple(constraints)
+    best = ledger.top(ranked.name, direction, top, constraints=limits)
+    shown, constants = _parameters(header, best, params)
+    # On a narrow terminal what is rightmost goes first: evidence stays.
+    metrics = list(dict.fromkeys([*(_metric_label(item.metric) for item in limits), *map(_metric_label, header.metric_names)]))
+    metrics = [name for name in metrics if name != ranked.name]
+    early = max(EVIDENCE, len({item.metric for item in limits}))
+    board = best[["trial", ranked.name, *metrics[:early], *shown, *metrics[early:]]].copy()
+    board.insert(0, "rank", range(1, len(board) + 1))
+    if limits:
+        board["meets"] = np.logical_and.reduce([item.compare(best[_metric_label(item.metric)].to_numpy()) for item in limits])
+    board.attrs = _attrs(ledger, ranked, limits) | {"direction": direction, "constants": constants, "parameters": shown}
+    return board
+
+
+def pareto(ledger: LedgerReader, metrics: Sequence[str], top: int = 20, constraints: Sequence[Constraint] | None = None) -> pd.DataFrame:
+    """Return the completed trials that no other one dominates: is as good in all these metrics, and better in one.
+
+    Args:
+        ledger: The study.
+        metrics: Two or more, each with a direction; the first one sorts. Trials with n/a in one of them are left out.
+        top: How many rows to show.
+        constraints: Trials that do not meet them are left out; default the study's own.
+
+    Returns:
+        Columns rank, trial, these metrics, parameters; `attrs` as of `leaderboard`, and "pareto" (the metrics), "front" (how many
+        trials are not dominated).
+
+    Raises:
+        LedgerError: Fewer than two metrics, an unknown one, or one without a direction.
+    """
+    header = ledger.header
+    ranked = [header.metric(name) for name in dict.fromkeys(metrics)]
+    aimless = [metric.name for metric in ranked if metric.direction is None]
+    if aimless or len(ranked) < 2:
+        problem = f"{', '.join(aimless)}: more is neither better nor worse" if aimless else "a Pareto list needs two metrics or more"
+        raise LedgerError(f"{problem}; metrics with a direction are {', '.join(m.name for m in header.metrics if m.direction)}")
+    limits = constraints_of(header) if constraints is None else tuple(constraints)
+    front = _front(ledger, ranked, limits)
+    best = ledger.pick(front[:top].tolist())
+    shown, constants = _parameters(header, best)
+    board = best[["trial", *(_metric_label(metric.name) for metric in ranked), *shown]].copy()
+    board.insert(0, "rank", range(1, len(board) + 1))
+    board.attrs = _attrs(ledger, ranked[0], limits) | {"direction": ranked[0].direction, "constants": constants, "parameters": shown}
+    board.attrs |= {"pareto": [metric.name for metric in ranked], "front": len(front)}
+    return board
+
+
+def _front(ledger: LedgerReader, metrics: Sequence[Metric], constraints: Sequence[Constraint]) -> NDArray[np.int64]:
+    """Return the numbers of the trials that are not dominated, best first metric first; holds only them and one chunk."""
+    columns = [metric_column(metric.name) for metric in metrics]
+    signs = np.array([1.0 if metric.direction == "max" else -1.0 for metric in metrics])
+    numbers, values = np.empty(0, np.int64), np.empty((0, len(columns)))
+    for batch in ledger.stream(["trial", *columns], constraints=constraints):
+        found = signs * np.column_stack([np.array(batch[name], np.float64) for name in columns])
+        known = ~np.isnan(found).any(axis=1)
+        numbers = np.concatenate([numbers, np.array(batch["trial"], np.int64)[known]])
+        values = np.concatenate([values, found[known]])
+        kept = non_dominated(values)
+        numbers, values = numbers[kept], values[kept]
+    return numbers[np.lexsort((numbers, -values[:, 0]))]
+
+
+def _parameters(header: Header, best: pd.DataFrame, params: Sequence[str] | None = None) -> tuple[list[str], dict[str, Any]]:
+    """Return the parameters to show as columns, and those that are equal in all rows with their values."""
+    parameters = [column for column in best.columns if column not in {*_BOOKKEEPING, *map(_metric_label, header.metric_names)}]
     constants = {name: best[name].tolist()[0] for name in parameters if len(best) > 1 and _constant(best[name])}
     shown = [name for name in parameters if name not in constants]
     if params is not None:
@@ -49,20 +126,20 @@ def leaderboard(ledger: LedgerReader, metric: str | None = None, top: int = 20, 
             raise LedgerError(f"study {header.name!r} has no parameter {', '.join(map(repr, unknown))}; it has {', '.join(parameters)}")
         shown = list(params)
         constants = {name: value for name, value in constants.items() if name not in params}
-    # On a narrow terminal what is rightmost goes first: evidence stays.
-    board = best[["trial", ranked.name, *metrics[:EVIDENCE], *shown, *metrics[EVIDENCE:]]].copy()
-    board.insert(0, "rank", range(1, len(board) + 1))
-    board.attrs = {
+    return shown, constants
+
+
+def _attrs(ledger: LedgerReader, ranked: Metric, constraints: Sequence[Constraint]) -> dict[str, Any]:
+    header, trials = ledger.header, ledger.counts()["completed"]
+    return {
         "study": header.name,
         "metric": ranked.name,
-        "direction": direction,
         "units": {_metric_label(item.name): item.unit for item in header.metrics},
-        "trials": ledger.counts()["completed"],
-        "constants": constants,
-        "parameters": shown,
+        "trials": trials,
         "profile": profile(header),
+        "constraints": [str(item) for item in constraints],
+        "meeting": ledger.count_meeting(constraints) if constraints else trials,
     }
-    return board
 
 
 def profile(header: Header) -> str | None:
@@ -76,13 +153,14 @@ def render(board: pd.DataFrame, title: str | None = None, width: int | None = No
     """Return a leaderboard as a rich table.
 
     Args:
-        board: From `leaderboard`.
+        board: From `leaderboard` or `pareto`.
         title: Default: study, ranking metric and number of completed trials.
         width: Characters there are; columns that do not fit are left out, from the right, and named in the caption. None
             shows all.
 
     Returns:
-        Percent for metrics in unit "fraction", "n/a" for NaN; a study with the legacy profile is labelled in red.
+        Percent for metrics in unit "fraction", "n/a" for NaN; a study with the legacy profile is labelled in red, a trial that
+        does not meet the constraints has a mark in place of its rank.
     """
     from rich import box
     from rich.markup import escape
@@ -90,13 +168,17 @@ def render(board: pd.DataFrame, title: str | None = None, width: int | None = No
 
     attrs = board.attrs
     units: dict[str, str] = attrs.get("units", {})
-    cells = {name: [format_value(value, units.get(name)) for value in board[name]] for name in board.columns}
+    meets = board["meets"].tolist() if "meets" in board else [True] * len(board)
+    cells = {name: [format_value(value, units.get(name)) for value in board[name]] for name in board.columns if name != "meets"}
+    cells["rank"] = [rank if met else UNMET for rank, met in zip(cells["rank"], meets, strict=True)]
     shown = _fitting(cells, width)
-    count = attrs.get("trials", len(board))
-    heading = escape(title or f"{attrs.get('study', 'study')}: top {len(board)} of {count:,} by {attrs.get('metric', '?')}")
+    heading = escape(title or _title(attrs, len(board)))
     if attrs.get("profile") == "legacy":
         heading += f"\n[bold red]{LEGACY_LABEL}[/bold red]"
-    caption = escape(_caption(attrs, [name for name in cells if name not in shown]))
+    if attrs.get("constraints") and not attrs["meeting"]:
+        told = f"no trial meets {' and '.join(attrs['constraints'])}" + ("; these are the nearest" if len(board) else "")
+        heading += f"\n[bold yellow]{escape(told)}[/bold yellow]"
+    caption = escape(_caption(attrs, [name for name in cells if name not in shown], all(meets)))
     table = Table(
         title=heading, caption=caption or None, box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), title_style="bold", caption_justify="left"
     )
@@ -105,8 +187,16 @@ def render(board: pd.DataFrame, title: str | None = None, width: int | None = No
         style = "bold cyan" if name == attrs.get("metric") else None
         table.add_column(escape(name.replace("_", "\n")), justify="left" if words else "right", style=style, no_wrap=True)
     for i in range(len(board)):
-        table.add_row(*(escape(cells[name][i]) for name in shown))
+        table.add_row(*(escape(cells[name][i]) for name in shown), style=None if meets[i] else "dim")
     return table
+
+
+def _title(attrs: dict[Any, Any], rows: int) -> str:
+    study = attrs.get("study", "study")
+    if "pareto" in attrs:
+        first = f"; the first {rows}" if rows < attrs["front"] else ""
+        return f"{study}: {attrs['front']:,} of {attrs['meeting']:,} trials not dominated in {', '.join(attrs['pareto'])}{first}"
+    return f"{study}: top {rows} of {attrs.get('trials', rows):,} by {attrs.get('metric', '?')}"
 
 
 def _fitting(cells: dict[str, list[str]], width: int | None) -> list[str]:
@@ -144,8 +234,11 @@ def format_value(value: Any, unit: str | None = None) -> str:
     return f"{number:,.3f}" if 0.01 <= abs(number) < 1e6 else f"{number:.3g}"
 
 
-def _caption(attrs: dict[Any, Any], hidden: list[str]) -> str:
+def _caption(attrs: dict[Any, Any], hidden: list[str], all_meet: bool) -> str:
     lines = []
+    if attrs.get("constraints") and attrs["meeting"]:
+        mark = "" if all_meet else f"; {UNMET} does not"
+        lines.append(f"{attrs['meeting']:,} of {attrs['trials']:,} trials meet {' and '.join(attrs['constraints'])}{mark}")
     if attrs.get("constants"):
         lines.append("same in every row: " + ", ".join(f"{name}={format_value(value)}" for name, value in attrs["constants"].items()))
     if hidden:

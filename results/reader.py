@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from results import export as exporting
+from results.constraints import Constraint, constraints_of
 from results.engine import guard
 from results.records import Header, LedgerError, Plan, Verification
 from results.schema import Tables
@@ -91,14 +92,25 @@ class LedgerReader:
         t = self.tables.trials
         return self.rows(sa.select(t.c.trial, t.c.config, t.c.error).where(t.c.status == "failed").order_by(t.c.trial).limit(n))
 
-    def top(self, metric: str, direction: Direction | None = None, n: int = 20, where_completed: bool = True) -> pd.DataFrame:
+    def top(
+        self,
+        metric: str,
+        direction: Direction | None = None,
+        n: int = 20,
+        where_completed: bool = True,
+        constraints: Sequence[Constraint] | None = None,
+    ) -> pd.DataFrame:
         """Return the best trials by one metric, best first; n/a after every number, ties by trial number.
+
+        Trials that do not meet all constraints follow those that do, the nearest first: by the sum of what they lack,
+        relative to each bound, and last where that is n/a.
 
         Args:
             metric: A declared metric; the objective is indexed, others are scanned.
             direction: "max" or "min"; default the metric's own.
             n: How many.
             where_completed: Leave failed trials out; otherwise they come last.
+            constraints: To meet; default the study's own.
 
         Returns:
             Columns as in `frame`.
@@ -107,35 +119,76 @@ class LedgerReader:
         direction = direction or declared.direction
         if direction not in ("max", "min"):
             raise LedgerError(f"metric {metric!r} has no better direction; say 'max' or 'min'")
-        trials, value = self.tables.trials, self.tables.metric(metric)
+        constraints = constraints_of(self.header) if constraints is None else constraints
+        trials = self.tables.trials
+        value: sa.ColumnElement[Any] = self.tables.metric(metric)
+        if constraints:
+            value = value + 0.0  # not by the index: where few trials meet them it would visit most of the table in random order
         order = value.desc() if direction == "max" else value.asc()
-        ranked = sa.select(trials.c.trial).where(value.is_not(None)).order_by(order, trials.c.trial).limit(n)
-        blank = sa.select(trials.c.trial).where(value.is_(None)).order_by(trials.c.trial)
+        met, lack = self._met(constraints), self._lack(constraints)
+        ranked = sa.select(trials.c.trial).where(value.is_not(None), met).order_by(order, trials.c.trial)
+        blank = sa.select(trials.c.trial).where(value.is_(None), met).order_by(trials.c.trial)
+        unmet = sa.select(trials.c.trial).where(sa.not_(met))
+        unmet = unmet.order_by(lack.is_(None), lack, trials.c.status, value.is_(None), order, trials.c.trial)
         if where_completed:
-            blank = blank.where(trials.c.status == "completed")
+            blank, unmet = (query.where(trials.c.status == "completed") for query in (blank, unmet))
+        numbers: list[int] = []
         with guard(self.where), self.connect() as connection:
-            numbers = [int(row[0]) for row in connection.execute(ranked)]
-            if len(numbers) < n:  # two queries, because NULLS LAST in one would keep the index from being used
-                numbers += [int(row[0]) for row in connection.execute(blank.limit(n - len(numbers)))]
-            rows = connection.execute(sa.select(trials).where(trials.c.trial.in_(numbers))).all()
+            # One after the other, because NULLS LAST in one query would keep the index from being used.
+            for query in (ranked, blank, unmet) if constraints else (ranked, blank):
+                if len(numbers) < n:
+                    numbers += map(int, connection.execute(query.limit(n - len(numbers))).scalars())
+            return self._pick(connection, numbers)
+
+    def pick(self, numbers: Sequence[int]) -> pd.DataFrame:
+        """Return the trials of these numbers, in this order; columns as in `frame`."""
+        with guard(self.where), self.connect() as connection:
+            return self._pick(connection, numbers)
+
+    def _pick(self, connection: sa.Connection, numbers: Sequence[int]) -> pd.DataFrame:
+        trials = self.tables.trials
+        rows = connection.execute(sa.select(trials).where(trials.c.trial.in_(numbers))).all()
         place = {number: i for i, number in enumerate(numbers)}
         rows = sorted(rows, key=lambda row: place[row.trial])
         names = trials.c.keys()
         return exporting.to_frame(dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}, self.tables)
 
-    def stream(self, columns: Sequence[str] | None = None, chunk: int = exporting.CHUNK) -> Iterator[exporting.Batch]:
+    def count_meeting(self, constraints: Sequence[Constraint]) -> int:
+        """Return how many trials meet all constraints."""
+        found = self.rows(sa.select(sa.func.count().label("n")).select_from(self.tables.trials).where(self._met(constraints)))
+        return int(found[0]["n"])
+
+    def _met(self, constraints: Sequence[Constraint]) -> sa.ColumnElement[bool]:
+        """True or false, never NULL: n/a does not meet."""
+        columns = [(item, self.tables.metric(item.metric)) for item in constraints]
+        return sa.and_(sa.true(), *(sa.and_(column.is_not(None), item.compare(column)) for item, column in columns))
+
+    def _lack(self, constraints: Sequence[Constraint]) -> sa.ColumnElement[Any]:
+        """The total relative violation, NULL if a metric is."""
+        total: sa.ColumnElement[Any] = sa.literal(0.0)
+        for item in constraints:
+            column = self.tables.metric(item.metric)
+            lack = item.shortfall(column)
+            total = total + sa.case((column.is_(None), sa.null()), (lack > 0.0, lack), else_=0.0)
+        return total
+
+    def stream(
+        self, columns: Sequence[str] | None = None, chunk: int = exporting.CHUNK, constraints: Sequence[Constraint] = ()
+    ) -> Iterator[exporting.Batch]:
         """Yield all trials in number order, a batch of `chunk` at a time, from one snapshot.
 
         Args:
             columns: Column names of the trials table; default all.
             chunk: Trials per batch.
+            constraints: Only trials that meet these.
 
         Yields:
             Column name to values.
         """
         trials = self.tables.trials
         names = list(trials.c.keys()) if columns is None else list(columns)
-        statement = sa.select(*(trials.c[name] for name in names)).order_by(trials.c.trial).execution_options(yield_per=chunk)
+        statement = sa.select(*(trials.c[name] for name in names)).where(self._met(constraints)).order_by(trials.c.trial)
+        statement = statement.execution_options(yield_per=chunk)
         with guard(self.where), self.connect() as connection:
             for rows in connection.execute(statement).partitions(chunk):
                 yield dict(zip(names, zip(*rows, strict=True), strict=True))

@@ -24,6 +24,12 @@ def leaderboard_(
     study: NameArg,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Rows.")] = 20,
     sort: Annotated[str | None, typer.Option(metavar="METRIC", help="Rank by this metric; default the study's objective.")] = None,
+    where: Annotated[
+        list[str] | None, typer.Option(metavar="CONSTRAINT", help='Winners must meet this too, e.g. "trades >= 50". Repeatable.')
+    ] = None,
+    pareto: Annotated[
+        str | None, typer.Option(metavar="METRIC,METRIC", help="Show the trials that no other one beats in all of these metrics.")
+    ] = None,
     csv: Annotated[Path | None, export("CSV")] = None,
     json: Annotated[Path | None, export("JSON")] = None,
     parquet: Annotated[Path | None, export("Parquet")] = None,
@@ -31,16 +37,29 @@ def leaderboard_(
 ) -> None:
     """Show the best configurations of a study; write all of them to a file."""
     from results import Ledger
+    from results.constraints import constraints_of
+    from results.leaderboard import pareto as pareto_board
     from results.leaderboard import render
     from sweeps.evidence import judge
     from sweeps.runner import LEDGER
+    from sweeps.study import Study
 
+    if pareto is not None and sort is not None:
+        raise typer.BadParameter("--pareto sorts by its first metric; leave --sort out.")
     home = home_of(study, dir)
-    found = judge(home, sort, top)
-    out.print(render(found.board, width=out.width))
-    for name, line in describe(found):
-        say(Text.assemble(f"  {name:<12} ", line))
+    # A file says what is wanted now; a name, what was wanted when the study was created.
+    own = Study.load(study).constraints if study.endswith((".yaml", ".yml")) and Path(study).is_file() else None
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
+        constraints = constraints_of(ledger.header, where or (), own)
+        if pareto is None:
+            found = judge(home, sort, top, constraints)
+            out.print(render(found.board, width=out.width))
+            for name, line in describe(found):
+                say(Text.assemble(f"  {name:<12} ", line))
+        else:
+            names = [name.strip() for name in pareto.split(",") if name.strip()]
+            out.print(render(pareto_board(ledger, names, top, constraints), width=out.width))
+            say(IN_SAMPLE)
         for path, fmt in ((csv, "csv"), (json, "json"), (parquet, "parquet")):
             if path:
                 say(f"{ledger.export(path, fmt):,} trials written to {path}")
@@ -52,7 +71,9 @@ def describe(found: Judgement) -> list[tuple[str, str | Text]]:
     lines: list[tuple[str, str | Text]] = []
     others = f" in {looks.studies} studies" if looks.studies > 1 else ""
     opened = f"opened {looks.openings}×" if looks.openings else "sealed"
-    if judged is None:
+    if not found.has_winner:
+        lines.append(("verdict", Text("n/a: no trial meets the constraints, so there is no winner", "yellow")))
+    elif judged is None:
         lines.append(("verdict", Text("n/a: no daily returns were kept of these trials", "yellow")))
     else:
         style = {"survives": "bold green", "luck": "yellow", "overfit": "yellow", "loses money": "red"}.get(judged.verdict.code, "yellow")

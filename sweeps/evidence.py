@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import pandas as pd
 import sqlalchemy as sa
 
 from results import Ledger, LedgerError, series
+from results.constraints import Constraint
 from results.leaderboard import leaderboard, profile
 from results.metrics import DAYS_PER_YEAR
 from results.reader import LedgerReader
@@ -72,21 +73,29 @@ class Judgement:
     position: GridPosition | None = None
     kept: int = 0
 
+    @property
+    def has_winner(self) -> bool:
+        """Whether a trial meets the constraints, if there are any."""
+        return not self.board.attrs["constraints"] or self.board.attrs["meeting"] > 0
 
-def judge(home: Path, sort: str | None = None, top: int = 20) -> Judgement:
-    """Judges a study.
+
+def judge(home: Path, sort: str | None = None, top: int = 20, constraints: Sequence[Constraint] | None = None) -> Judgement:
+    """Judges a study: its best trial of those that meet the constraints.
 
     Args:
         home: Its folder; its neighbours are asked for their looks at the same data.
         sort: Metric that ranks; default the objective.
         top: Rows of the leaderboard.
+        constraints: Bounds on metrics; default the study's own. Where no trial meets them there is no winner to judge.
 
     Raises:
         LedgerError: No ledger, or no such metric.
     """
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
         looks = count_looks(home.parent, str(ledger.header.context["data_fingerprint"]))
-        board = leaderboard(ledger, sort, 4 * top)
+        board = leaderboard(ledger, sort, 4 * top, constraints=constraints)
+        if board.attrs["constraints"] and not board.attrs["meeting"]:
+            return Judgement(board.head(top), looks)
         ids, matrix = series.read(ledger, home)
         _, folds, benchmarks = series.read_days(home)
         numbers = {key: i for i, key in enumerate(ids)}

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from results import Ledger
+from results.constraints import constraints_of
 from results.leaderboard import LEGACY_LABEL, profile
 from results.metrics import DAYS_PER_YEAR, Metric
 from results.validity import Assessment, assess
@@ -69,6 +70,8 @@ def promote(home: Path, trial: int | str | None = None, *, again: bool = False) 
                 f"{home.name}: the holdout of these data has been opened ({looks.openings}×, last for {last}). What was learnt is no "
                 "secret any more. --again opens it once more; that is recorded, and counts against every later p-value."
             )
+        if trial is None and constraints_of(header) and not ledger.count_meeting(constraints_of(header)):
+            raise StudyError(f"{home.name}: no trial meets the study's constraints, so there is no winner to promote; name a trial")
         row = ledger.trial(int(ledger.top(header.objective, n=1)["trial"].iloc[0]) if trial is None else trial)
         if row["status"] != "completed":
             raise StudyError(f"trial {row['trial']} failed; there is nothing to promote")

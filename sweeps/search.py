@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from results.constraints import ConstraintError, parse
 from search_spaces import Sampler, Space, make_sampler
 from sweeps.study import Study, StudyError
 from trainables.contract import Checks, Context, Prepared, Registry, Trainable, check_config
@@ -61,7 +62,7 @@ class Search:
         """Validates everything that needs no data.
 
         Raises:
-            StudyError: Unknown or overlapping parameters, values not allowed, unknown objective or sampler.
+            StudyError: Unknown or overlapping parameters, values not allowed, unknown objective, constraint or sampler.
         """
         both = set(self.study.fixed) & set(self.space.names)
         if both:
@@ -83,6 +84,10 @@ class Search:
             raise StudyError(
                 f"objective: {self.study.objective!r} is not a metric of {self.study.trainable}; it has {', '.join(names)}.{hint}"
             )
+        try:
+            parse(self.study.constraints, names)
+        except ConstraintError as error:
+            raise StudyError(str(error)) from None
 
     def _accept(self, config: Mapping[str, Any]) -> None:
         checked = check_config(self.trainable, config)

@@ -88,6 +88,7 @@ class Study(BaseModel):
         space: Parameters swept.
         search: Sampler and number of trials.
         objective: Metric that ranks; the trainable's own by default.
+        constraints: Bounds a winner must meet, each `METRIC OP NUMBER`; they choose among results and change none.
         seed: Seed of everything random.
     """
 
@@ -102,6 +103,7 @@ class Study(BaseModel):
     space: dict[str, Any]
     search: Search = Search()
     objective: str | None = None
+    constraints: list[str] = Field(default_factory=list)
     seed: WholeNumber = 0
     _origin: Origin = PrivateAttr(default_factory=Origin)
 
@@ -324,6 +326,8 @@ def _explain(item: Any, origin: Origin) -> str:
         return f"{place}: {path} is missing; {_NEEDED.get(path, 'add it')}"
     if kind == "string_type":
         wanted = f"give text, in quotes: '{given}'" if isinstance(given, (int, float)) else "give text"
+    elif kind == "list_type":
+        wanted = "give a list, for example ['trades >= 30']"
     elif kind.startswith("int_"):
         wanted = "give a whole number"
     elif kind == "greater_than_equal":
