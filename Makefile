@@ -16,6 +16,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt
 
 demo: $(VENV)/.ready      ## set up, then run the selector grid on the embedded sample market
 	$(BIN)/alphasweep run selector_grid
+	$(BIN)/alphasweep leaderboard selector_grid --top 3
 	$(BIN)/alphasweep verify selector_grid
 
 test: $(VENV)/.ready      ## set up, then run the tests
