@@ -90,6 +90,8 @@ def run(
     out.print(render(result.leaderboard(top=top), width=out.width))
     say(cli_results.IN_SAMPLE)
     say(f"Whether to believe it: {command_for('leaderboard', loaded.name, dir)}")
+    if result.tally.done and result.tally.failed == result.tally.done:
+        raise typer.Exit(1)
     if result.stopped:
         say(Text.assemble("Stopped. Nothing is lost; the same command goes on: ", (again, "bold")))
         raise typer.Exit(130)

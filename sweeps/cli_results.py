@@ -97,7 +97,7 @@ def describe(found: Judgement) -> list[tuple[str, str | Text]]:
         )
     if found.position is not None:
         lines.append(("winner", found.position.words()))
-    lines.append(("holdout", opened))
+    lines.append(("holdout", opened + "".join(f"; trial {n}: {gain:+.2%}" for n, gain in found.holdout)))
     return lines
 
 
@@ -118,6 +118,9 @@ def promote(
     rows = [[m.name, format_value(made.search.get(m.name), m.unit), format_value(made.holdout.get(m.name), m.unit)] for m in made.metrics]
     title = f"{study}, trial {made.trial}: holdout {made.window[0]} to {made.window[1]}, opening {made.opening}"
     out.print(table(("metric", "search", "holdout"), rows, title=title, numbers=("search", "holdout")))
+    gain, before = made.holdout.get("total_return"), made.search.get("total_return")
+    if gain is not None and before is not None and gain <= 0.0 < before:
+        say(Text(f"  The search's {before:+.2%} is not confirmed: the holdout lost {-gain:.2%}.", "bold red"))
     if made.assessment is not None:
         say(Text.assemble("  verdict      ", str(made.assessment.verdict)))
 
@@ -180,9 +183,10 @@ def audit(
     trials: Annotated[int, typer.Option(metavar="N", min=1, help="Configurations of the study to audit, spread over its space.")] = 4,
     cuts: Annotated[int, typer.Option(metavar="N", min=1, help="Moments after which the future is changed; more find rarer leaks.")] = 8,
 ) -> None:
-    """Change the future and require that what was decided before does not move; exit 1 if it does."""
+    """Change the future and require that what was decided before does not move; exit 1 if it does, 3 if that could not be tried."""
     from sweeps.search import Search
     from sweeps.study import Study
+    from trainables.audit import Traceable
     from trainables.audit import audit as look
 
     loaded = Study.load(study, set_ or ())
@@ -201,8 +205,13 @@ def audit(
     out.print(table(("check", "", "stage", "what was found"), rows, title=f"{loaded.name}: audit of {len(configs)} configurations"))
     for note in report.notes:
         say(Text(f"  {note}", "yellow"))
+    if not isinstance(search.trainable, Traceable):
+        say(Text("  Without `trace` (trainables/audit/stages.py) a fill in the very bar of its decision cannot be seen.", "yellow"))
     if not report.ok:
         raise typer.Exit(1)
+    if not any(x.passed for x in report.findings if x.check in ("future", "next bar", "other symbol")):
+        say(Text("NOT AUDITED: no check of the future could be made; the notes say why.", "bold red"))
+        raise typer.Exit(3)
 
 
 @app.command()

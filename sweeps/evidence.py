@@ -64,6 +64,7 @@ class Judgement:
         stability: Of ranks between folds.
         position: Of the winner on its grid.
         kept: Trials whose returns were judged.
+        holdout: Total return on the holdout of the trials it was opened for, (trial, fraction).
     """
 
     board: pd.DataFrame
@@ -72,6 +73,7 @@ class Judgement:
     stability: RankStability | None = None
     position: GridPosition | None = None
     kept: int = 0
+    holdout: tuple[tuple[int, float], ...] = ()
 
     @property
     def has_winner(self) -> bool:
@@ -92,17 +94,19 @@ def judge(home: Path, sort: str | None = None, top: int = 20, constraints: Seque
         LedgerError: No ledger, or no such metric.
     """
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
+        results = ledger.events("holdout_result")
+        opened = tuple((e["trial"], e["detail"]["metrics"]["total_return"]) for e in results if "total_return" in e["detail"]["metrics"])
         looks = count_looks(home.parent, str(ledger.header.context["data_fingerprint"]))
         board = leaderboard(ledger, sort, 4 * top, constraints=constraints)
         if board.attrs["constraints"] and not board.attrs["meeting"]:
-            return Judgement(board.head(top), looks)
+            return Judgement(board.head(top), looks, holdout=opened)
         ids, matrix = series.read(ledger, home)
         _, folds, benchmarks = series.read_days(home)
         numbers = {key: i for i, key in enumerate(ids)}
         column = [numbers.get(bytes.fromhex(ledger.trial(int(t))["config_id"])) for t in board["trial"]]
         position = _position(ledger, board)
         if not len(board) or matrix.shape[1] != len(folds) or column[0] is None:
-            return Judgement(board.head(top), looks, position=position)
+            return Judgement(board.head(top), looks, position=position, holdout=opened)
         daily = matrix.T
         trades = board["trades"] if "trades" in board else pd.Series(np.nan, index=board.index)
         found = assess(
@@ -116,7 +120,7 @@ def judge(home: Path, sort: str | None = None, top: int = 20, constraints: Seque
         scores = np.stack([_sharpe(daily[folds == fold]) for fold in np.unique(folds)])
         stability = rank_stability(scores) if len(scores) > 1 and len(ids) > 1 else None
         board = _with_evidence(board, column, found, daily, trades, len(scores))
-    return Judgement(board.head(top), looks, found, stability, position, len(ids))
+    return Judgement(board.head(top), looks, found, stability, position, len(ids), opened)
 
 
 def count_looks(folder: Path, fingerprint: str) -> Looks:

@@ -78,7 +78,9 @@ def promote(home: Path, trial: int | str | None = None, *, again: bool = False) 
         search = Search(Study.parse(header.spec))
         prepared = search.prepare("holdout")
         if prepared.fingerprint != fingerprint:
-            raise StudyError(f"{home.name}: the data are not those of the search (fingerprint {prepared.fingerprint}, then {fingerprint})")
+            raise StudyError(
+                f"{home.name}: the data are not those of the search (fingerprint {prepared.fingerprint}, then {fingerprint}). If the files are unchanged, the trainable's fingerprint depends on the part; it must name all the data"
+            )
         # On the record before anybody sees a number, whatever happens next.
         by = f"{getpass.getuser()}@{socket.gethostname()}"
         ledger.record(OPENED, trial=row["trial"], by=by, config_id=row["config_id"], opening=looks.openings + 1)

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -31,6 +31,9 @@ from sweeps.feed import CHUNK, Backlog, Point, StudyFeed, Tally
 from sweeps.search import Evaluator, Search
 from sweeps.study import Study
 from trainables.contract import Prepared
+
+if TYPE_CHECKING:
+    from sweeps.evidence import Judgement
 
 LEDGER = "ledger.sqlite"
 BEST_KEPT = 50
@@ -66,6 +69,12 @@ class StudyResult:
         """Returns the best trials, best first."""
         with Ledger.open(self.folder / LEDGER, readonly=True) as ledger:
             return leaderboard(ledger, sort or self.study.objective, top)
+
+    def judge(self, top: int = 20, sort: str | None = None) -> Judgement:
+        """Returns the leaderboard with verdicts, and what the study shows about its winner."""
+        from sweeps.evidence import judge
+
+        return judge(self.folder, sort or self.study.objective, top)
 
     def frame(self) -> pd.DataFrame:
         """Returns all trials."""

@@ -35,7 +35,7 @@ def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     _, listing = blocks(README, "")
     commands = [re.split(r" {2,}", line)[0] for line in listing.splitlines()]
     assert len(commands) == 14 and all(c.startswith("alphasweep ") for c in commands)
-    study = blocks(README, "yaml")[0].replace("source: ../data/crypto_1h ", "source: sample ").replace("trials: 5000", "trials: 20")
+    study = blocks(README, "yaml")[0].replace("trials: 5000", "trials: 20")
     (tmp_path / "my.yaml").write_text(study, encoding="utf-8")
     panel = sample_panel(["BTCUSD"], bars=50)
     folder = tmp_path / "FOLDER"

@@ -155,7 +155,13 @@ def test_folds_start_flat_and_their_metrics_are_those_of_the_joined_daily_return
     np.testing.assert_array_equal(made.metrics["folds_won"], (growth > 1).sum(axis=0))
     np.testing.assert_allclose(made.metrics["worst_fold"], growth.min(axis=0) - 1, rtol=1e-12)
     np.testing.assert_allclose(made.metrics["trades"], sum(run.metrics["trades"] for run in alone))
-    np.testing.assert_allclose(made.metrics["max_drawdown"], np.min([run.metrics["max_drawdown"] for run in alone], axis=0))
+    deepest = np.min([run.metrics["max_drawdown"] for run in alone], axis=0)
+    chained = [
+        pd.concat([run.equity[i] / 1e4 * scale for run, scale in zip(alone, [1, *growth[:-1, i].cumprod()], strict=True)]) for i in range(3)
+    ]
+    exact = [(curve / curve.cummax().clip(lower=1.0) - 1.0).min() for curve in chained]
+    assert (made.metrics["max_drawdown"] <= deepest).all() and (made.metrics["max_drawdown"] >= np.array(exact) - 1e-12).all()
+    assert (made.metrics["max_drawdown"] <= np.minimum(made.metrics["total_return"], 0.0) + 1e-12).all()
     np.testing.assert_allclose(np.prod(1.0 + made.returns.astype(float), axis=1), growth.prod(axis=0), rtol=1e-5)
     bars = np.concatenate([returns_from_equity(run.equity[0], 10_000.0) for run in alone])
     np.testing.assert_allclose(made.metrics["sharpe"][0], sharpe(bars, 8760.0, len(bars)), rtol=1e-9)

@@ -13,7 +13,7 @@ from trainables.selector.inputs import SelectorInputs
 METRICS: tuple[Metric, ...] = (
     Metric("total_return", "max", "fraction", "final equity over initial cash, minus 1"),
     Metric("sortino", "max", "ratio", "annualised mean over downside deviation; n/a below 30 losing bars"),
-    Metric("max_drawdown", "max", "fraction", "deepest fall from a peak (negative)"),
+    Metric("max_drawdown", "max", "fraction", "deepest fall from a peak (negative); between folds measured at their ends"),
     Metric("trades", None, "count", "finished round trips"),
     Metric("win_rate", "max", "fraction", "share of round trips that gained after costs"),
     Metric("exposure", None, "fraction", "share of bars with a position"),
@@ -110,7 +110,15 @@ def _joined(each: Sequence[np.ndarray], legacy: bool, initial_cash: float) -> tu
     growths = np.array([s[:, tally.FINAL] / (s[:, tally.FIRST] if legacy else initial_cash) for s in each])
     joined = np.sum(each, axis=0)
     joined[:, tally.FIRST_R], joined[:, tally.PREV_R] = each[0][:, tally.FIRST_R], each[-1][:, tally.PREV_R]
-    joined[:, tally.DRAWDOWN] = np.min([s[:, tally.DRAWDOWN] for s in each], axis=0)
+    # From the highest point of all folds so far to a fold's end, or within a fold: never less than what was lost in all.
+    deepest = np.min([s[:, tally.DRAWDOWN] for s in each], axis=0)
+    level = highest = np.ones(len(joined))
+    for s, growth in zip(each, growths, strict=True):
+        highest = np.maximum(highest, level * s[:, tally.PEAK] / (s[:, tally.FIRST] if legacy else initial_cash))
+        level = level * growth
+        if len(each) > 1:
+            deepest = np.minimum(deepest, level / highest - 1.0)
+    joined[:, tally.DRAWDOWN] = deepest
     return joined.T, growths
 
 
