@@ -79,8 +79,8 @@ def promote(home: Path, trial: int | str | None = None, *, again: bool = False) 
         prepared = search.prepare("holdout")
         if prepared.fingerprint != fingerprint:
             raise StudyError(
-                f"{home.name}: the data are not those of the search (fingerprint {prepared.fingerprint}, then {fingerprint}). If the files are "
-                "unchanged, the trainable's fingerprint depends on the part; it must name all the data."
+                f"{home.name}: the data are not those of the search (fingerprint {prepared.fingerprint}, then {fingerprint}). "
+                "If the files are unchanged, the trainable's fingerprint depends on the part; it must name all the data."
             )
         # On the record before anybody sees a number, whatever happens next.
         by = f"{getpass.getuser()}@{socket.gethostname()}"
