@@ -11,7 +11,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from cluster.packs import PackFeed, PackResult, PackTask, WorkerError, isolate, timed, worker_name
+from cluster.packs import PackFeed, PackResult, PackTask, WorkerError, isolate, timed
 
 
 class FeedSearch(Searcher):
@@ -106,7 +106,7 @@ class PackTrainable(tune.Trainable):
         """Evaluates the pack."""
         points = _expand(self._task["points"])
         (metrics, errors), seconds = timed(lambda: isolate(lambda p: self._evaluate(p, self._inputs), points, self._width))
-        return {"pack": PackResult(self._task["attempt"], metrics, errors, seconds, worker_name()), "points": len(points), "done": True}
+        return {"pack": PackResult(self._task["attempt"], metrics, errors, seconds), "points": len(points), "done": True}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """A pack is never checkpointed: it is repeated."""

@@ -39,14 +39,12 @@ class PackResult:
         metrics: float64 (n, metrics), NaN rows for failed points.
         errors: Message by position, for points that failed alone.
         seconds: Time the evaluation took, without waiting.
-        worker: Host and process, for people.
     """
 
     attempt: int
     metrics: np.ndarray
     errors: dict[int, str] = field(default_factory=dict)
     seconds: float = 0.0
-    worker: str = ""
 
 
 class PackFeed(Protocol):
@@ -148,13 +146,6 @@ def run_packs(feed: PackFeed, evaluate: Evaluate, inputs: Any, width: int, *, sl
     tuner.fit()
     if search.failure is not None:
         raise search.failure
-
-
-def worker_name() -> str:
-    """Names this process for people."""
-    import socket
-
-    return f"{socket.gethostname()}:{os.getpid()}"
 
 
 def timed(call: Callable[[], Any]) -> tuple[Any, float]:

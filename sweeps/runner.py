@@ -138,7 +138,7 @@ def run(
         backlog = Backlog(search.sampler, search.config, ledger, plan, _reuser(ledger, home, plan, siblings), tally)
         if on_prepared:
             on_prepared(prepared, tally)
-        objective = search.study.objective or search.trainable.objective
+        objective = header.objective  # the ledger's own may be an earlier one
         known = ledger.top(objective, n=1)[objective].dropna()
         tally.best = float(known.iloc[0]) if len(known) else tally.best
         first = backlog.take(1)
@@ -149,7 +149,7 @@ def run(
 
             with ray_session(address, slots) as cpus:
                 feed = StudyFeed(
-                    backlog, ledger, plan, tally, header.objective, slots or cpus, on_progress or (lambda _: None), home, len(prepared.days)
+                    backlog, ledger, plan, tally, objective, slots or cpus, on_progress or (lambda _: None), home, len(prepared.days)
                 )
                 stop.attach(feed)
                 scratch = home / "tune"
@@ -167,7 +167,7 @@ def run(
                     shutil.rmtree(scratch, ignore_errors=True)
             if stop.asked:
                 reason = "stopped"
-        if len(prepared.days):
+        if len(prepared.days) and reason == "finished":  # who asked to stop is not kept waiting
             _keep_best(ledger, plan, home, Evaluator(study, prepared.defaults), prepared, objective)
         ledger.end_session(reason)
     return StudyResult(study, home, tally, time.monotonic() - began, reason == "stopped", prepared)

@@ -40,7 +40,7 @@ class Bench:
     def finish(self, task: Any, seconds_each: float = 1e-4, errors: dict[int, str] | None = None) -> None:
         self.sizes.append(len(task.points))
         metrics = np.array([[float(p)] for p in task.points])
-        self.feed.deliver(PackResult(task.attempt, metrics, errors or {}, seconds_each * len(task.points), "here"))
+        self.feed.deliver(PackResult(task.attempt, metrics, errors or {}, seconds_each * len(task.points)))
 
     def run(self, seconds_each: float = 1e-4) -> None:
         while (task := self.feed.next()) is not None:
@@ -143,7 +143,7 @@ def test_a_late_result_of_a_lost_pack_changes_nothing(path: str) -> None:
     task = bench.feed.next()
     bench.feed.crashed(task.attempt, "the worker process died")
     with pytest.raises(KeyError):
-        bench.feed.deliver(PackResult(task.attempt, np.zeros((16, 1)), {}, 0.1, "late"))
+        bench.feed.deliver(PackResult(task.attempt, np.zeros((16, 1)), {}, 0.1))
     bench.run()
     assert bench.ledger.counts()["completed"] == 16
 
@@ -164,7 +164,7 @@ def test_daily_returns_are_kept_with_their_checksum_and_only_of_accepted_packs(p
         returns = rng.normal(size=(len(task.points), 5)).astype(np.float32)
         sent |= dict(zip(task.points, returns, strict=True))
         metrics = np.array([[float(p)] for p in task.points])
-        bench.feed.deliver(PackResult(task.attempt, np.hstack([metrics, returns]), {}, 0.01, "here"))
+        bench.feed.deliver(PackResult(task.attempt, np.hstack([metrics, returns]), {}, 0.01))
     ids, matrix = series.read(bench.ledger, Path(path).parent)
     assert matrix.shape == (100, 5) and len(set(ids)) == 100
     trials = {bytes.fromhex(row.config_id): row.trial for row in bench.ledger.frame().itertuples()}
