@@ -18,6 +18,10 @@ from typing import Any, Protocol
 import numpy as np
 
 
+class PackError(ValueError):
+    """A pack's result belongs to none of its configurations; evaluating them apart would hide what is wrong."""
+
+
 class WorkerError(ValueError):
     """Workers cannot work, whatever the configuration; the message has the cause."""
 
@@ -81,10 +85,13 @@ def isolate(evaluate: Callable[[Sequence[int]], np.ndarray], points: Sequence[in
         width: Number of metrics.
 
     Returns:
-        (metrics, errors by position). One bad point among n costs about 2·log2(n) calls, its neighbours nothing.
+        (metrics, errors by position). One bad point among n costs about 2·log2(n) calls, its neighbours nothing. After a
+        `PackError` all points have failed.
     """
     try:
         return evaluate(points), {}
+    except PackError as error:
+        return np.full((len(points), width), np.nan), dict.fromkeys(range(len(points)), f"{type(error).__name__}: {error}")
     except Exception as error:
         if len(points) == 1:
             return np.full((1, width), np.nan), {0: f"{type(error).__name__}: {error}"}
@@ -109,6 +116,17 @@ def run_packs(feed: PackFeed, evaluate: Evaluate, inputs: Any, width: int, *, sl
     Raises:
         WorkerError: Workers cannot start. Otherwise what the feed raised, after the packs in flight.
     """
+    from ray import tune
+
+    from cluster._tune import Deliver, FeedSearch, PackTrainable
+
+    search = FeedSearch(feed)
+    trainable = tune.with_resources(tune.with_parameters(PackTrainable, evaluate=evaluate, inputs=inputs, width=width), {"cpu": 1})
+    fit(search, trainable, Deliver(search), slots=slots, scratch=scratch, name=name)
+
+
+def fit(search: Any, trainable: Any, deliver: Any, *, slots: int, scratch: Path, name: str, scheduler: Any = None) -> None:
+    """Runs a Tune experiment that keeps nothing; raises what the search's feed raised."""
     # Tune's own stop on SIGINT, loggers and snapshots cost time per trial; the ledger does their work.
     os.environ.update(
         {
@@ -125,19 +143,14 @@ def run_packs(feed: PackFeed, evaluate: Evaluate, inputs: Any, width: int, *, sl
     from ray import tune
 
     logging.getLogger("ray.tune").setLevel(logging.CRITICAL)  # an error is told once, by us
-
-    from cluster._tune import Deliver, FeedSearch, PackTrainable
-
-    search = FeedSearch(feed)
-    trainable = tune.with_resources(tune.with_parameters(PackTrainable, evaluate=evaluate, inputs=inputs, width=width), {"cpu": 1})
     trainable.__name__ = name
     tuner = tune.Tuner(
         trainable,
-        tune_config=tune.TuneConfig(search_alg=search, num_samples=-1, reuse_actors=True, max_concurrent_trials=slots),
+        tune_config=tune.TuneConfig(search_alg=search, scheduler=scheduler, num_samples=-1, reuse_actors=True, max_concurrent_trials=slots),
         run_config=tune.RunConfig(
             name=name,
             storage_path=str(scratch),
-            callbacks=[Deliver(search)],
+            callbacks=[deliver],
             verbose=0,
             failure_config=tune.FailureConfig(max_failures=0),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),

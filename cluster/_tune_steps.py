@@ -1,0 +1,126 @@
+"""What Ray Tune needs to run trials that report: who suggests them, who runs them, who judges them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from cluster._tune import Deliver, FeedSearch
+from cluster.steps import TrialFeed, TrialReport, TrialTask
+
+
+class TrialSearch(FeedSearch):
+    """Suggests the feed's next trial."""
+
+    feed: TrialFeed  # type: ignore[assignment]
+    running: dict[str, TrialTask]  # type: ignore[assignment]
+
+    def __init__(self, feed: TrialFeed):
+        super().__init__(feed)  # type: ignore[arg-type]
+
+    def suggest(self, trial_id: str) -> Any:
+        """Returns the next trial's configuration, None to be asked again, or FINISHED."""
+        with self.guarded():
+            task = None if self.failure else self.feed.next()
+            if task is not None:
+                self.running[trial_id] = task
+                return {"attempt": task.attempt, "point": task.point, "folder": task.folder}
+        return Searcher.FINISHED if self.failure or self.feed.exhausted else None
+
+
+class Judge(FIFOScheduler):  # type: ignore[misc]
+    """Asks the feed after each report whether the trial goes on."""
+
+    def __init__(self, search: TrialSearch):
+        super().__init__()
+        self._search = search
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves the search out of Tune's pickles of the experiment, which nothing ever loads."""
+        return {}
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
+        """Takes a report; a study that failed or is asked to stop ends its trials here, with a checkpoint behind them."""
+        stop = self._search.failure is not None
+        if not stop and isinstance(result.get("report"), TrialReport):
+            with self._search.guarded():
+                stop = self._search.feed.report(result["report"])
+            stop = stop or self._search.failure is not None
+        if stop:
+            self._search.running.pop(trial.trial_id, None)
+        return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
+
+
+class DeliverReports(Deliver):
+    """Tells the feed how a trial ended, and drops reports from Tune's memory."""
+
+    search: TrialSearch
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
+        """Takes the payload out of the result before Tune stores it."""
+        result.pop("report", None)
+        error = result.pop("failed", None)
+        if "steps_ended" not in result:
+            return
+        task = self.search.running.pop(trial.trial_id, None)
+        if task is not None:
+            with self.search.guarded():
+                if error is None:
+                    self.search.feed.finished(task.attempt)
+                else:
+                    self.search.feed.failed(task.attempt, error)
+
+
+class StepTrainable(tune.Trainable):
+    """Gives one report of a trial per step, on an actor that outlives the trial."""
+
+    def setup(self, config: dict[str, Any], run: Any = None, inputs: Any = None) -> None:
+        """Keeps what is shared by all trials."""
+        self._run, self._inputs, self._task = run, inputs, config
+        self._reports: Iterator[Any] | None = None
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        """Lets go of the trial before and takes the next."""
+        self.cleanup()
+        self._task = new_config
+        return True
+
+    def step(self) -> dict[str, Any]:
+        """Works until the next report."""
+        began = time.perf_counter()
+        try:
+            if self._reports is None:
+                self._reports = iter(self._run(self._task["point"], Path(self._task["folder"]), _device(), self._inputs))
+            made = next(self._reports)
+        except StopIteration:
+            self.cleanup()
+            return {"points": 1, "steps_ended": True, "done": True}
+        except Exception as error:
+            self.cleanup()
+            return {"points": 1, "steps_ended": True, "failed": f"{type(error).__name__}: {error}", "done": True}
+        report = TrialReport(self._task["attempt"], made.step, dict(made.metrics), time.perf_counter() - began, made.note)
+        return {"points": 1, "report": report}
+
+    def cleanup(self) -> None:
+        """Closes the trial's generator, which releases its memory."""
+        close = getattr(self._reports, "close", None)
+        self._reports = None
+        if close is not None:
+            close()
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """A trial writes its own checkpoints, where they outlive Tune's experiment."""
+
+
+def _device() -> str:
+    """Returns the device Ray gave this worker: it makes only the cards of the trial visible."""
+    import ray
+
+    return "cuda" if ray.get_gpu_ids() else "cpu"

@@ -1,0 +1,100 @@
+"""Trials that report as they go on Ray Tune: one Tune trial is one configuration, judged by the study after each report.
+
+Tune places trials on workers and keeps actors between them; what it would decide itself (early stopping, restoring) the study's
+feed decides, because Tune forgets it all when its driver is killed. Checkpoints lie in the trial's own folder, so a trial goes on
+wherever its folder can be read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from cluster.packs import fit
+
+
+@dataclass(frozen=True)
+class TrialTask:
+    """A trial to run or to go on with: its fencing number, the number of its configuration, the folder of its checkpoints."""
+
+    attempt: int
+    point: int
+    folder: str
+
+
+@dataclass(frozen=True)
+class TrialReport:
+    """What a worker says of a trial.
+
+    Attributes:
+        attempt: Fencing number of the task.
+        step: On the trainable's axis.
+        metrics: By name.
+        seconds: Since the report before, without waiting.
+        note: For people.
+    """
+
+    attempt: int
+    step: int
+    metrics: Mapping[str, float]
+    seconds: float
+    note: str = ""
+
+
+class TrialFeed(Protocol):
+    """The study's side: hands out trials, judges reports, in the driver."""
+
+    def next(self) -> TrialTask | None:
+        """Returns a trial, or None if there is none now."""
+        ...
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no trial will ever come again."""
+        ...
+
+    def report(self, report: TrialReport) -> bool:
+        """Takes a report; True ends the trial."""
+        ...
+
+    def finished(self, attempt: int) -> None:
+        """Learns that a trial has come to its end."""
+        ...
+
+    def failed(self, attempt: int, error: str) -> None:
+        """Learns that a trial raised."""
+        ...
+
+    def crashed(self, attempt: int, error: str) -> None:
+        """Learns that a trial's worker died."""
+        ...
+
+
+# (point, folder, device, inputs) -> reports with step, metrics and note
+Run = Callable[[int, Path, str, Any], Iterator[Any]]
+
+
+def run_trials(feed: TrialFeed, run: Run, inputs: Any, *, slots: int, resources: Mapping[str, float], scratch: Path, name: str) -> None:
+    """Runs trials on the connected Ray cluster until the feed is exhausted.
+
+    Args:
+        feed: Source of trials and judge of reports.
+        run: Called in workers as run(point, folder, device, inputs); must be picklable.
+        inputs: Shared with every worker once, through the object store.
+        slots: Trials at once.
+        resources: Of one trial: `cpu`, `gpu` (a share of a card is allowed).
+        scratch: Folder for what Tune writes.
+        name: Unique name of the experiment on the cluster.
+
+    Raises:
+        WorkerError: Workers cannot start. Otherwise what the feed raised, after the trials in flight.
+    """
+    from ray import tune
+
+    from cluster._tune_steps import DeliverReports, Judge, StepTrainable, TrialSearch
+
+    search = TrialSearch(feed)
+    trainable = tune.with_resources(tune.with_parameters(StepTrainable, run=run, inputs=inputs), dict(resources))
+    fit(search, trainable, DeliverReports(search), slots=slots, scratch=scratch, name=name, scheduler=Judge(search))

@@ -1,0 +1,82 @@
+"""Trainables that take time: they report along an axis of their own, can be ended there, and go on where they were.
+
+A fine-tune reports every so many optimiser steps, a policy every epoch. Between two reports nobody asks; at a report a
+scheduler may end the trial. The axis is the trainable's own (`fidelity`), never a count of calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, runtime_checkable
+from typing import Protocol as Contract
+
+from results.metrics import Metric
+from trainables.contract import Parameter, Prepared
+
+if TYPE_CHECKING:
+    from trainables.timeline import Protocol
+
+
+@dataclass(frozen=True)
+class Report:
+    """How far a trial is and how it does there.
+
+    Attributes:
+        step: On the trainable's own axis, ascending.
+        metrics: A value for each declared metric; one left out or not a number is n/a.
+        note: What a person should know, such as a batch halved for lack of memory.
+    """
+
+    step: int
+    metrics: Mapping[str, float]
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class StepContext:
+    """Where and with what a trial runs.
+
+    Attributes:
+        inputs: `Prepared.inputs`.
+        folder: The trial's own, on a disk that outlives the process; its checkpoints are in it.
+        seed: The trial's own, derived from the study's seed and the configuration; never use a global generator.
+        device: "cpu" or a torch device string.
+    """
+
+    inputs: Any
+    folder: Path
+    seed: int = 0
+    device: str = "cpu"
+
+
+@runtime_checkable
+class Stepping(Contract):
+    """A trainable that reports as it goes."""
+
+    name: str
+    version: str
+    parameters: tuple[Parameter, ...]
+    metrics: tuple[Metric, ...]
+    objective: str
+    fidelity: str
+
+    def prepare(
+        self, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Protocol | None = None, part: str = "search"
+    ) -> Prepared:
+        """Loads and checks data, see `Trainable.prepare`. What cannot work (a model that is not there) is said here."""
+        ...
+
+    def last_step(self, config: Mapping[str, Any]) -> int:
+        """Returns the step at which a complete configuration is done."""
+        ...
+
+    def evaluate(self, config: Mapping[str, Any], ctx: StepContext) -> Iterator[Report]:
+        """Runs a complete configuration and yields a report at each evaluation.
+
+        When a report is yielded, `ctx.folder` holds a checkpoint of that very step. Called again with the same folder it goes on
+        from there and yields later reports only, equal to those of a run that was never interrupted. Closing the generator
+        releases memory.
+        """
+        ...
