@@ -39,6 +39,7 @@ def simulate(frames: Frames, config: Mapping[str, Any], initial_cash: float) -> 
     lag, offset, buffer = int(config["lag"]), config["offset"], config["fill_buffer"]
     costs = frames.costs
     maker, taker = costs["maker"] * config["cost_multiplier"], costs["taker"] * config["cost_multiplier"]
+    half_spread = costs["half_spread"] * config["cost_multiplier"]
     impact = (costs["half_spread"] + config["slippage"]) * config["cost_multiplier"]
 
     buy_limits = frames.buy_price * (1 - offset)
@@ -69,7 +70,7 @@ def simulate(frames: Frames, config: Mapping[str, Any], initial_cash: float) -> 
             elif not gamma.iloc[i][symbol] > 0:
                 continue
             elif opens[symbol] >= limit * (1 + buffer):
-                price, fee = opens[symbol], maker[symbol]
+                price, fee = max(opens[symbol] * (1 - half_spread[symbol]), limit), taker[symbol]
             elif highs[symbol] >= limit * (1 + buffer):
                 price, fee = limit, maker[symbol]
             else:
@@ -87,14 +88,14 @@ def simulate(frames: Frames, config: Mapping[str, Any], initial_cash: float) -> 
                 notional = beta.iloc[i][symbol] * budget
                 if notional < costs["min_notional"][symbol] or not notional > 0:
                     continue
-                quantity = notional / (limit * (1 + maker[symbol]))
+                quantity = notional / (limit * (1 + max(maker[symbol], taker[symbol])))
                 if opens[symbol] <= limit * (1 - buffer):
-                    price = opens[symbol]
+                    price, fee = min(opens[symbol] * (1 + half_spread[symbol]), limit), taker[symbol]
                 elif lows[symbol] <= limit * (1 - buffer):
-                    price = limit
+                    price, fee = limit, maker[symbol]
                 else:
                     continue
-                cash -= quantity * price * (1 + maker[symbol])
+                cash -= quantity * price * (1 + fee)
                 positions[symbol] = (quantity, now)
         marks = frames.close.iloc[i]
         equity.append(cash + sum(quantity * marks[symbol] for symbol, (quantity, _) in positions.items()))

@@ -105,7 +105,8 @@ def _decide(c, hours, open_, high, low, close, signal, which, params, maker, tak
         else:
             limit = table[1, a]
             if open_[i, a] >= limit * (1.0 + buffer):
-                price = open_[i, a]
+                price = max(open_[i, a] * (1.0 - half_spread[a] * cost), limit)
+                fee = taker[a] * cost
             elif high[i, a] >= limit * (1.0 + buffer):
                 price = limit
         if price > 0.0:
@@ -131,14 +132,15 @@ def _decide(c, hours, open_, high, low, close, signal, which, params, maker, tak
                 break
             last_score, last_a = best, pick
             limit = table[0, pick]
-            fee = maker[pick] * cost
             notional = table[2, pick] * budget
             if notional < min_notional[pick] or not notional > 0.0:
                 continue
-            size = notional / (limit * (1.0 + fee))
+            size = notional / (limit * (1.0 + max(maker[pick], taker[pick]) * cost))
             price = 0.0
+            fee = maker[pick] * cost
             if open_[i, pick] <= limit * (1.0 - buffer):
-                price = open_[i, pick]
+                price = min(open_[i, pick] * (1.0 + half_spread[pick] * cost), limit)
+                fee = taker[pick] * cost
             elif low[i, pick] <= limit * (1.0 - buffer):
                 price = limit
             if price > 0.0:

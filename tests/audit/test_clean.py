@@ -72,7 +72,6 @@ def test_somebody_elses_clean_trainable_passes_and_the_report_says_what_was_not_
     assert until.finding("future").passed, str(until)
 
 
-@pytest.mark.xfail(reason="rule R11 sizes an order with the outcome of bars of another clock that have not ended", strict=True)
 def test_markets_on_two_clocks_raise_no_alarm(tmp_path):
     frame = sample_panel(["AAPL", "BTCUSD", "ETHUSD", "NVDA"], bars=240, seed=1).frame()
     stock = frame["symbol"].isin(["AAPL", "NVDA"])

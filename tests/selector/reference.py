@@ -14,11 +14,15 @@ from tests.selector.reference_rules import Config, Fill, RefAsset, RefInputs, Re
 __all__ = ["Fill", "RefAsset", "RefInputs", "RefResult", "metrics_from", "run_reference"]
 
 
-def run_reference(inputs: RefInputs, config: Config, profile: str, initial_cash: float = 10_000.0) -> RefResult:
-    """Simulate one configuration under `profile`, 'realistic' or 'legacy'."""
+def run_reference(
+    inputs: RefInputs, config: Config, profile: str, initial_cash: float = 10_000.0, start_row: int = 0, held: int | None = None
+) -> RefResult:
+    """Simulate one configuration under `profile`, 'realistic' or 'legacy'; `start_row` and `held` are for `realistic`."""
     if profile not in ("realistic", "legacy"):
         raise ValueError(f"profile is 'realistic' or 'legacy', not {profile!r}")
     symbols = [asset.symbol for asset in inputs.assets]
     if symbols != sorted(symbols):
         raise ValueError(f"assets must be alphabetical, not {symbols}")
-    return (run_realistic if profile == "realistic" else run_legacy)(inputs, config, initial_cash)
+    if profile == "legacy":
+        return run_legacy(inputs, config, initial_cash)
+    return run_realistic(inputs, config, initial_cash, start_row, held)

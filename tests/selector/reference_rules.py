@@ -56,7 +56,7 @@ class Fill:
     price: float
     quantity: float  # > 0
     fee: float  # money
-    reason: str  # entry | limit | max_hold | eod | work_steal | liquidation
+    reason: str  # entry | limit | max_hold | eod | work_steal | liquidation | delisted
 
 
 @dataclass
@@ -66,6 +66,7 @@ class RefResult:
     fills: list[Fill]
     cash: float
     financing_paid: float
+    orders_sent: int = 0  # entries, filled or not; realistic only
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,9 @@ class Pending:
 
     asset: int
     row: int
-    lock: float
+    cash: float  # what it moved
+    quantity: float
+    budget: float  # of an entry; nothing is set aside for an exit
 
 
 @dataclass
@@ -129,6 +132,9 @@ class Account:
     fills: list[Fill] = field(default_factory=list)
     financing_paid: float = 0.0
     pending: list[Pending] = field(default_factory=list)
+    settled_cash: float = 0.0  # R11: realistic only
+    settled: dict[int, float] = field(default_factory=dict)  # R11: quantity by asset
+    orders_sent: int = 0
     room: dict[int, float] = field(default_factory=dict)  # R9: what may still fill in this row, per asset
 
 
@@ -255,14 +261,6 @@ def r3_limit_fraction(side: str, limit: float, bar: Bar, config: Config) -> floa
     return clip(max(config["touch_fraction"], depth / max(bar.high - bar.low, 1e-12)), 0, 1)
 
 
-def r3_fill(side: str, limit: float, bar: Bar, config: Config) -> tuple[float, float]:
-    """R3: price and fraction of a limit order; whole at the open if the bar opens through it."""
-    m = config["fill_buffer"]
-    if (side == "buy" and bar.open <= limit * (1 - m)) or (side == "sell" and bar.open >= limit * (1 + m)):
-        return bar.open, 1.0
-    return limit, r3_limit_fraction(side, limit, bar, config)
-
-
 def r9_room(bars: dict[int, Bar], config: Config) -> dict[int, float]:
     """R9: the quantity each symbol may trade in this row."""
     share = config["max_volume_fraction"]
@@ -294,12 +292,18 @@ def close_side(position: Position) -> str:
     return "sell" if position.quantity > 0 else "buy"
 
 
-def r1_financing(account: Account, marks: dict[int, float], hours: float, config: Config) -> None:
+def r1_charge(cash: float, quantities: dict[int, float], marks: dict[int, float], hours: float, config: Config) -> float:
     """R1: interest on borrowed cash and on borrowed stock."""
-    charge = max(0.0, -account.cash) * config["margin_rate"] / 8760 * hours
-    for a, position in account.positions.items():
-        if position.quantity < 0:
-            charge += -position.quantity * marks[a] * config["borrow_rate"] / 8760 * hours
+    charge = max(0.0, -cash) * config["margin_rate"] / 8760 * hours
+    for a, quantity in quantities.items():
+        if quantity < 0:
+            charge += -quantity * marks[a] * config["borrow_rate"] / 8760 * hours
+    return charge
+
+
+def r1_financing(account: Account, marks: dict[int, float], hours: float, config: Config) -> None:
+    """R1 on everything that is held."""
+    charge = r1_charge(account.cash, {a: p.quantity for a, p in account.positions.items()}, marks, hours, config)
     account.cash -= charge
     account.financing_paid += charge
 

@@ -15,12 +15,16 @@ SYMBOLS = ("AAA", "BBB", "CCC", "DDD")
 
 
 def random_inputs(seed: int, overlap: bool = False, bars: int | None = None) -> SelectorInputs:
-    """A market of 1–4 symbols over 20–90 rows with gaps, sessions, odd costs, missing orders and, on request, overlapping bars."""
+    """A market of 1–4 symbols over 20–90 rows: gaps, sessions, odd costs, missing orders, late listings, ends; on request two clocks.
+
+    Half of them stand still for about a week, so that what has no bar afterwards has ended (rule R12).
+    """
     rng = np.random.default_rng(seed)
     n, n_rows = (4, bars) if bars else (int(rng.integers(1, 5)), int(rng.integers(20, 90)))
     stock = rng.random(n) < 0.5
     start = np.datetime64("2024-03-07T12:00", "ns")
-    hours = start + np.arange(n_rows) * np.timedelta64(1, "h")
+    pause = int(rng.choice([0, 0, 0, 150, 166, 167, 200])) * (np.arange(n_rows) >= rng.integers(n_rows // 4, n_rows))
+    hours = start + (np.arange(n_rows) + pause) * np.timedelta64(1, "h")
     times = hours
     if overlap and n > 1:
         stock[0], stock[-1] = True, False
@@ -46,6 +50,10 @@ def random_inputs(seed: int, overlap: bool = False, bars: int | None = None) -> 
     low = np.round(np.minimum(open_, close) * (1 - rng.exponential(0.004, shape)), 1) - 0.1
     volume = np.round(rng.lognormal(3, 1.5, shape), 1)
     gone = rng.random(shape) < 0.08
+    row = np.arange(shape[0])[:, None] / shape[0]
+    gone |= row < np.where(rng.random(n) < 0.25, rng.uniform(0.0, 0.4, n), 0.0)  # listed late
+    gone |= row >= np.where(rng.random(n) < 0.35, rng.uniform(0.3, 1.0, n), 1.0)  # ended
+    gone |= np.abs(row - rng.uniform(0.3, 0.9, n)) < np.where(rng.random(n) < 0.25, 0.05, 0.0)  # halted
     if overlap and n > 1:
         half = (times.astype("datetime64[m]").astype(int) % 60) == 30
         gone |= np.where(stock[None, :], ~half[:, None], half[:, None])

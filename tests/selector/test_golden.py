@@ -18,7 +18,7 @@ from trainables.selector.simulate import SelectorResult, evaluate
 
 CASES = golden_cases()
 START = np.datetime64("2024-01-02T14:30", "ns")  # 09:30 in New York, a session's open
-RULES = {*(f"A{i}" for i in range(1, 6)), *(f"R{i}" for i in range(1, 12)), *(f"L{i}" for i in range(1, 8)), "K2"}
+RULES = {*(f"A{i}" for i in range(1, 6)), *(f"R{i}" for i in range(1, 13)), *(f"L{i}" for i in range(1, 8)), "K2"}
 
 
 def kernel_inputs(case: Case) -> SelectorInputs:

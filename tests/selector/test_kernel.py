@@ -21,7 +21,7 @@ def load(name):
 
 
 scenarios, reference = load("scenarios"), load("reference")
-from trainables.selector import realistic  # noqa: E402
+from trainables.selector import realistic, tally  # noqa: E402
 from trainables.selector.options import encode  # noqa: E402
 from trainables.selector.simulate import evaluate  # noqa: E402
 
@@ -43,6 +43,8 @@ def compare(inputs, config, profile):
     assert [m[:4] for m in mine] == [t[:4] for t in theirs]
     np.testing.assert_allclose([m[4:] for m in mine], [t[4:] for t in theirs], rtol=1e-9)
     assert set(m[1] for m in mine) <= set(symbols)
+    if profile == "realistic":
+        assert got.metrics["orders"][0] == want.orders_sent
     return got, want
 
 
@@ -52,7 +54,7 @@ def reference_for(inputs, config):
 
 @pytest.mark.parametrize("profile", ["realistic", "legacy"])
 def test_kernel_equals_the_reference_on_random_markets_with_every_option(profile):
-    fills = 0
+    fills, reasons = 0, set()
     for seed in range(300):
         inputs = scenarios.random_inputs(seed)
         config = scenarios.random_config(seed, profile)
@@ -61,12 +63,15 @@ def test_kernel_equals_the_reference_on_random_markets_with_every_option(profile
         except AssertionError as error:
             raise AssertionError(f"seed {seed}, config {config}: {error}") from error
         fills += len(got.fills)
+        reasons |= set(got.fills["reason"])
     assert fills > 1000  # a comparison of markets in which nothing trades proves nothing
+    if profile == "realistic":
+        assert reasons == set(tally.REASONS)
 
 
 def test_kernel_equals_the_reference_where_bars_overlap():
-    fills = 0
-    for seed in range(150):
+    fills, reasons = 0, set()
+    for seed in range(200):
         inputs = scenarios.random_inputs(seed, overlap=True)
         config = scenarios.random_config(seed, "realistic")
         try:
@@ -74,7 +79,9 @@ def test_kernel_equals_the_reference_where_bars_overlap():
         except AssertionError as error:
             raise AssertionError(f"seed {seed}, config {config}: {error}") from error
         fills += len(got.fills)
+        reasons |= set(got.fills["reason"])
     assert fills > 300
+    assert reasons == set(tally.REASONS)
 
 
 @pytest.mark.parametrize("seed", range(8))

@@ -14,7 +14,8 @@ from numba import njit
 # rows comes first, one cache line; a symbol's cells are contiguous in time, because a position is followed through time.
 HIGH, LOW, HELD_MARK, FLAGS, BUY, SELL, BUY_AMOUNT, SELL_AMOUNT, OPEN, CLOSE, VOLUME, KNOWN_MARK, ORDER_LOW, ORDER_CLOSE = range(14)
 CELL = 16
-TRADABLE, LAST, PRESENT = 1, 2, 4  # bits of FLAGS
+# Bits of FLAGS. EXPECTED: an order can be sent, whether or not the symbol then has a bar (rule R7). ENDED: rule R12 applies.
+TRADABLE, LAST, PRESENT, EXPECTED, ENDED = 1, 2, 4, 8, 16
 # Columns of the costs of an asset: fees and half spread as fractions, smallest order in cash, allowed sides as 0 or 1.
 MAKER, TAKER, HALF_SPREAD, MIN_NOTIONAL, CAN_LONG, CAN_SHORT = range(6)
 
@@ -59,7 +60,7 @@ def order_limits(cells, t, a, offset):
 def build(
     orders,
     forecasts,
-    tradable,
+    competes,
     costs,
     intensity,
     offset,
@@ -82,7 +83,7 @@ def build(
     Args:
         orders: float64 (6, T, A): buy, sell, buy amount, sell amount, order's low, order's close; NaN where there is no order.
         forecasts: float64 (3, T, A): p50 of high, low, close the order knows.
-        tradable: bool (T, A).
+        competes: bool (T, A), where a symbol can be a candidate.
         costs: float64 (A, 6), see the constants above.
         intensity, offset, risk, mode, dip, cost_multiplier, allow_short: the group's parameters.
         threshold: Smallest score any configuration of the group accepts.
@@ -92,7 +93,7 @@ def build(
     Returns:
         Number of candidates.
     """
-    n_rows, n_assets = tradable.shape
+    n_rows, n_assets = competes.shape
     # Rule A4: `close` aims at one price and fears none, `high` aims at the far one, `high_low` also fears the near one.
     aim_long = 2 if mode == 2 else 0
     aim_short = 2 if mode == 2 else 1
@@ -118,7 +119,7 @@ def build(
         start[t] = n
         first = n
         for a in range(n_assets):
-            if not tradable[t, a]:
+            if not competes[t, a]:
                 continue
             for side in range(2 if allow_short else 1):
                 value = short_score[a] if side else long_score[a]
@@ -150,7 +151,7 @@ def shortcuts(exits, start, score, offset, nonempty, top, reach):
     """Fills what lets a kernel pass over rows in which nothing can happen.
 
     Args:
-        exits: float64 (3, A, T): buy, sell, and the high (inf on a session's last bar, -inf where nothing can trade).
+        exits: float64 (3, A, T): buy, sell, and the high (inf where a position leaves by R6 or R12, -inf where it cannot leave).
         start, score: The group's, see `build`.
         offset: The group's parameter.
         nonempty: int64 (T+1,) out: first row ≥ t with a candidate, T if none.

@@ -17,6 +17,8 @@ from trainables.selector.candidates import (
     BUY_AMOUNT,
     CELL,
     CLOSE,
+    ENDED,
+    EXPECTED,
     FLAGS,
     HELD_MARK,
     HIGH,
@@ -37,7 +39,21 @@ ACTION_COLUMNS = ("buy_price", "sell_price", "buy_amount", "sell_amount")
 FORECAST_COLUMNS = ("predicted_high_p50_h1", "predicted_low_p50_h1", "predicted_close_p50_h1")
 _KEYS = ["timestamp", "symbol"]
 _EPS = 1e-9  # hours
+ENDED_HOURS = 168.0  # rule R12
 KEPT_ALIGNMENTS = 8  # 300 bytes per bar each
+
+
+@dataclass(frozen=True)
+class Start:
+    """How a simulation begins (SPEC H.3).
+
+    Attributes:
+        row: First row of the window; it ends with the part.
+        held: Column of the symbol that holds all the money from its first close in the window on; -1 starts flat.
+    """
+
+    row: int = 0
+    held: int = -1
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +64,15 @@ class Aligned:
         cells: float64 (A, T, CELL), the bar and the order each row knows (see `candidates`).
         forecasts: float64 (3, T, A), p50 of high, low, close the order knows.
         any_present: bool (T,), some symbol has a row.
-        orders, tradable, exits: The same facts in the narrow arrays `candidates.build` and `candidates.shortcuts` stream through.
+        competes: bool (T, A), a symbol can be a candidate: `realistic` expects a bar (rule R7), `legacy` knows a tradable one.
+        orders, exits: The same facts in the narrow arrays `candidates.build` and `candidates.shortcuts` stream through.
     """
 
     cells: np.ndarray
     forecasts: np.ndarray
     any_present: np.ndarray
+    competes: np.ndarray
     orders: np.ndarray
-    tradable: np.ndarray
     exits: np.ndarray
 
 
@@ -120,6 +137,34 @@ class SelectorInputs:
         known[row >= 0] = self.held_mark[row[row >= 0]]
         return known
 
+    def first_close(self, row: int, held: int) -> int:
+        """Returns the first row from `row` on in which symbol number `held` has a bar: where a seeded start buys.
+
+        Raises:
+            TrainableError: There is no such row, or no bar after that one has ended, so the start is impossible.
+        """
+        self._check_start(Start(row, held))
+        rows = np.flatnonzero(self.exists[row:, held]) + row
+        if len(rows) == 0 or rows[-1] < self.settle[rows[0]]:
+            what = "no bar" if len(rows) == 0 else "no second bar"
+            stamp = f"{np.datetime_as_string(self.panel.times[row], unit='m')}Z"
+            raise TrainableError(f"start: {self.panel.symbols[held]} has {what} from {stamp} (row {row}) on, so nothing can start in it")
+        return int(rows[0])
+
+    def first_row(self, start: Start) -> int:
+        """Returns the first row a start simulates: its own, or the first when the close it is seeded at is known.
+
+        Raises:
+            TrainableError: The start is impossible, see `first_close`.
+        """
+        self._check_start(start)
+        return start.row if start.held < 0 else int(self.settle[self.first_close(start.row, start.held)])
+
+    def _check_start(self, start: Start) -> None:
+        for name, value, least, size in (("row", start.row, 0, self.panel.n_bars), ("held", start.held, -1, len(self.panel.symbols))):
+            if not least <= value < size:
+                raise TrainableError(f"start: {name} {value} is not there; give a number from {least} to {size - 1}")
+
     @cached_property
     def costs(self) -> np.ndarray:
         """Costs and limits of the assets, float64 (A, 6), columns as in `candidates`."""
@@ -150,7 +195,7 @@ class SelectorInputs:
         return self._alignments[key]
 
     def _align(self, lag: int, market_hours: bool, legacy: bool) -> Aligned:
-        """Shifts orders down by `lag` of each symbol's own bars (rule A3) and says what is tradable.
+        """Shifts orders down by `lag` of each symbol's own bars (rule A3) and says what is tradable, expected, ended.
 
         Args:
             lag: Bars between an order's information and the bar it is live in.
@@ -163,26 +208,58 @@ class SelectorInputs:
             cells[:, :, field] = values.T
         cells[:, :, HELD_MARK] = self.held_mark.T
         cells[:, :, KNOWN_MARK] = self.known_mark.T
+        stock = np.array([x.asset_class == "stock" for x in bars.assets])
+        present, last = self.exists, bars.session_last & stock
+        tradable = self.exists & (bars.tradable | (not market_hours))
+        expected = np.zeros_like(tradable) if legacy else self._expected(tradable)
         forecasts = np.full((3, *bars.close.shape), np.nan)
         for a in range(len(bars.symbols)):
             rows = np.flatnonzero(self.exists[:, a])
-            live, known = (rows[lag:], rows[:-lag]) if lag else (rows, rows)
+            live = np.flatnonzero(self.exists[:, a] | expected[:, a])
+            before = np.searchsorted(rows, live)  # own bars before each
+            live, known = live[before >= lag], rows[before[before >= lag] - lag]
             for field, source in zip((BUY, SELL, BUY_AMOUNT, SELL_AMOUNT), self.orders[:4], strict=True):
                 cells[a, live, field] = source[known, a]
             cells[a, live, ORDER_LOW] = bars.low[known, a]
             cells[a, live, ORDER_CLOSE] = bars.close[known, a]
             forecasts[:, live, a] = self.orders[4:, known, a]
-        stock = np.array([x.asset_class == "stock" for x in bars.assets])
-        present, last = self.exists, bars.session_last & stock
-        tradable = self.exists & (bars.tradable | (not market_hours))
         if legacy:
             present, tradable, last = self._legacy_masks(cells, forecasts, stock, market_hours)
             cells[:, :, HELD_MARK] = _carried(np.where(present, bars.close, np.nan)).T
-        cells[:, :, FLAGS] = (TRADABLE * tradable + LAST * last + PRESENT * present).T
+        else:  # a session ends for all stocks, whichever of them then have a bar
+            last = last | (stock & expected & ~self.exists & last.any(axis=1, keepdims=True))
+        ended = np.zeros_like(tradable) if legacy else self.ended
+        cells[:, :, FLAGS] = (TRADABLE * tradable + LAST * last + PRESENT * present + EXPECTED * expected + ENDED * ended).T
         orders = np.stack([cells[:, :, field].T for field in (BUY, SELL, BUY_AMOUNT, SELL_AMOUNT, ORDER_LOW, ORDER_CLOSE)])
-        highest = np.where(tradable, np.where(last, np.inf, bars.high), -np.inf).T
+        highest = np.where(ended | (tradable & last), np.inf, np.where(tradable, bars.high, -np.inf)).T
         exits = np.stack([cells[:, :, BUY], cells[:, :, SELL], highest])
-        return Aligned(*(read_only(x) for x in (cells, forecasts, np.asarray(present.any(axis=1)), orders, tradable, exits)))
+        competes = tradable if legacy else expected
+        return Aligned(*(read_only(x) for x in (cells, forecasts, np.asarray(present.any(axis=1)), competes, orders, exits)))
+
+    def _expected(self, tradable: np.ndarray) -> np.ndarray:
+        """Rule R7, bool (T, A): the symbol's group trades in the row, and its own feed was alive when the group last did.
+
+        A group is an asset class and a clock: rows of one phase modulo the length of a bar. Equal phases are whole bars apart,
+        so a group's last bar has always ended.
+        """
+        bar = max(1, round(self.panel.bar_seconds))
+        phase = np.rint(self.hours * 3600.0).astype(np.int64) % bar
+        classes = np.array([x.asset_class for x in self.panel.assets])
+        expected = np.zeros_like(tradable)
+        for name in np.unique(classes):
+            members = np.flatnonzero(classes == name)
+            rows = np.flatnonzero(tradable[:, members].any(axis=1))
+            rows = rows[np.argsort(phase[rows], kind="stable")]
+            same = phase[rows[1:]] == phase[rows[:-1]]
+            expected[np.ix_(rows[1:][same], members)] = self.exists[np.ix_(rows[:-1][same], members)]
+        return expected
+
+    @cached_property
+    def ended(self) -> np.ndarray:
+        """Where rule R12 closes a position, bool (T, A): no bar, and the last one started `ENDED_HOURS` ago or more."""
+        rows = np.arange(len(self.hours))[:, None]
+        latest = np.maximum.accumulate(np.where(self.exists, rows, -1), axis=0)
+        return (latest >= 0) & (latest < rows) & (self.hours[:, None] - self.hours[latest] >= ENDED_HOURS - _EPS)
 
     def _legacy_masks(
         self, cells: np.ndarray, forecasts: np.ndarray, stock: np.ndarray, market_hours: bool

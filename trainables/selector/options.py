@@ -14,7 +14,7 @@ import numpy as np
 
 from trainables.contract import Parameter, TrainableError
 
-FILL_RULES_VERSION = 1
+FILL_RULES_VERSION = 2
 EDGE_MODES = ("high_low", "high", "close")
 FILL_MODELS = ("binary", "penetration")
 MAX_SLOTS = 16

@@ -5,7 +5,7 @@ The fill rules are docs/fills.md; the metrics are SPEC G.7.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ from pandas.api.types import is_scalar
 
 from trainables.contract import Parameter, TrainableError, check_config
 from trainables.selector import candidates, legacy, realistic, tally
-from trainables.selector.inputs import Aligned, SelectorInputs, from_frames
+from trainables.selector.inputs import Aligned, SelectorInputs, Start, from_frames
 from trainables.selector.options import COLUMN, encode, profile_defaults
 from trainables.selector.summary import METRIC_NAMES, metric_table
 
@@ -121,22 +121,38 @@ def evaluate(
 
 
 def simulate_sums(
-    inputs: SelectorInputs, table: np.ndarray, profile: str, cash: float, *, column: np.ndarray | None = None, fills: bool = False
+    inputs: SelectorInputs,
+    table: np.ndarray,
+    profile: str,
+    cash: float,
+    *,
+    column: np.ndarray | None = None,
+    fills: bool = False,
+    starts: Sequence[Start] | None = None,
 ) -> tuple[np.ndarray, np.ndarray, dict[int, np.ndarray]]:
     """Runs the kernel.
 
     Args:
-        inputs: One stretch of time; it starts flat with `cash`.
+        inputs: One stretch of time.
         table: Encoded configurations, float64 (n, P).
         profile: "realistic" or "legacy".
         cash: Cash before the first row.
         column: int64 (T,) ascending: keep equity curves, a row's equity in this column (of rows that share one, the last stays).
         fills: Keep fill records.
+        starts: Simulate from each of these to the end (`realistic` only, without curves and fills), instead of once, flat from row 0.
+            All of them share the candidate lists.
 
     Returns:
-        Running sums float64 (n, tally.WIDTH), curves float64 (n, columns) or (0, 0), fill records by configuration.
+        Running sums float64 (n, tally.WIDTH), with `starts` (len(starts), n, tally.WIDTH); curves float64 (n, columns) or (0, 0);
+        fill records by configuration.
+
+    Raises:
+        TrainableError: A start that is impossible (`SelectorInputs.first_close` tells beforehand), or not with this profile.
     """
-    sums = np.zeros((len(table), tally.WIDTH))
+    if starts is not None and (profile == "legacy" or column is not None or fills):
+        raise TrainableError("starts: start states are for the realistic profile, without equity curves and fills")
+    begins = [_begin(inputs, start) for start in (starts if starts is not None else [Start()])]
+    sums = np.zeros((len(begins), len(table), tally.WIDTH))
     curves = np.empty((0, 0)) if column is None else np.full((len(table), int(column[-1]) + 1), np.nan)
     where = np.zeros(1, np.int64) if column is None else column.astype(np.int64)
     logs: dict[int, np.ndarray] = {}
@@ -146,14 +162,21 @@ def simulate_sums(
         aligned = inputs.aligned(int(lag), bool(market_hours), profile == "legacy")
         _build(inputs, aligned, table[group], profile, lists)
         candidates.shortcuts(aligned.exits, lists[0], lists[3], table[group[0], COLUMN["offset"]], *shortcuts)
-        run = _runner(inputs, aligned, table, profile, lists, shortcuts, (cash, sums, curves, where))
-        if not fills:
-            run(group, _NO_LOG)
-            continue
-        for one in group:
-            logs[int(one)] = np.empty((run(np.array([one]), _NO_LOG), 7))  # counts first
-            run(np.array([one]), logs[int(one)])
-    return sums, curves, logs
+        for k, begin in enumerate(begins):
+            run = _runner(inputs, aligned, table, profile, lists, shortcuts, (cash, *begin, sums[k], curves, where))
+            if not fills:
+                run(group, _NO_LOG)
+                continue
+            for one in group:
+                logs[int(one)] = np.empty((run(np.array([one]), _NO_LOG), 7))  # counts first
+                run(np.array([one]), logs[int(one)])
+    return sums if starts is not None else sums[0], curves, logs
+
+
+def _begin(inputs: SelectorInputs, start: Start) -> tuple[int, int, int]:
+    """Returns (first row, symbol held, row of the close it was bought at) as the kernel takes them."""
+    bought = inputs.first_close(start.row, start.held) if start.held >= 0 else 0
+    return inputs.first_row(start), start.held, bought
 
 
 def _groups(table: np.ndarray) -> Iterator[np.ndarray]:
@@ -182,7 +205,7 @@ def _build(inputs: SelectorInputs, aligned: Aligned, rows: np.ndarray, profile: 
     candidates.build(
         aligned.orders,
         aligned.forecasts,
-        aligned.tradable,
+        aligned.competes,
         inputs.costs,
         intensity,
         offset,
@@ -200,12 +223,13 @@ def _build(inputs: SelectorInputs, aligned: Aligned, rows: np.ndarray, profile: 
 def _runner(
     inputs: SelectorInputs, aligned: Aligned, table: np.ndarray, profile: str, lists: Arrays, shortcuts: Arrays, out: tuple
 ) -> Callable[[np.ndarray, np.ndarray], int]:
-    """Binds the profile's kernel to everything but (group, log); `out` is (initial cash, sums, curves)."""
-    market: tuple[Any, ...] = (inputs.hours, aligned.any_present, aligned.cells, inputs.costs, *lists)
+    """Binds the profile's kernel to everything but (group, log); `out` is (cash, `_begin`, sums, curves, columns)."""
+    cash, first, held, bought, *kept = out
+    market: tuple[Any, ...] = (inputs.hours, aligned.any_present, aligned.cells, inputs.costs, *lists, cash)
     if profile != "legacy":
-        bars = (inputs.hours, inputs.settle, inputs.overlap, aligned.cells, inputs.costs, inputs.marks)
-        market = (*bars, *lists, *shortcuts)
-    return lambda group, log: _KERNELS[profile](table, group, *market, *out, log)
+        bars = (inputs.hours, inputs.settle, True if inputs.overlap else None, aligned.cells, inputs.costs, inputs.marks)
+        market = (*bars, *lists, *shortcuts, cash, first, held, bought)
+    return lambda group, log: _KERNELS[profile](table, group, *market, *kept, log)
 
 
 def _fill_table(inputs: SelectorInputs, logs: Mapping[int, np.ndarray]) -> pd.DataFrame:

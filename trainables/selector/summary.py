@@ -33,7 +33,7 @@ METRICS: tuple[Metric, ...] = (
     Metric("financing", "min", "fraction", "interest and borrow cost paid over initial cash"),
     Metric("entries", None, "count", "entry orders that filled"),
     Metric("orders", None, "count", "entry orders sent"),
-    Metric("forced", None, "count", "closes by time, session end, stealing or liquidation"),
+    Metric("forced", None, "count", "closes by time, session end, stealing, liquidation or delisting"),
     Metric("losing_bars", None, "count", "bars with a negative return"),
     Metric("bars", None, "count", "rows of the panel seen"),
 )

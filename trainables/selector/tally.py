@@ -41,8 +41,8 @@ WIDTH = 28
 
 # Columns of a fill record.
 F_ROW, F_SYMBOL, F_SIDE, F_PRICE, F_QUANTITY, F_FEE, F_REASON = range(7)
-REASONS = ("entry", "limit", "max_hold", "eod", "work_steal", "liquidation")
-ENTRY, LIMIT, MAX_HOLD, EOD, STEAL, LIQUIDATION = range(6)
+REASONS = ("entry", "limit", "max_hold", "eod", "work_steal", "liquidation", "delisted")
+ENTRY, LIMIT, MAX_HOLD, EOD, STEAL, LIQUIDATION, DELISTED = range(7)
 
 
 @njit(cache=True)
