@@ -21,6 +21,7 @@ import pandas as pd
 from results.metrics import Metric
 
 if TYPE_CHECKING:
+    from trainables.stepping import Stepping
     from trainables.timeline import Protocol, Timeline
 
 
@@ -41,7 +42,7 @@ class Parameter:
     Attributes:
         name: Key in the study file.
         default: Value when the study does not give one (part of the configuration's identity).
-        kind: "float", "int", "bool" or "choice".
+        kind: "float", "int", "bool", "choice" or "text".
         low: Smallest allowed value (float, int).
         high: Largest allowed value (float, int).
         choices: Allowed values of a choice.
@@ -74,6 +75,9 @@ class Parameter:
         elif self.kind == "choice":
             if isinstance(value, str) and value in self.choices:
                 return str(value)
+        elif self.kind == "text":
+            if isinstance(value, str) and value.strip():
+                return str(value)
         elif isinstance(value, (int, float, np.integer, np.floating)) and not isinstance(value, bool):
             try:
                 number = float(value)
@@ -90,6 +94,8 @@ class Parameter:
             return "give true or false"
         if self.kind == "choice":
             return "give one of " + ", ".join(self.choices)
+        if self.kind == "text":
+            return "give text"
         number = "a whole number" if self.kind == "int" else "a number"
         if math.isinf(self.low) and math.isinf(self.high):
             return f"give {number}"
@@ -115,6 +121,7 @@ class Prepared:
         days: Labels of the daily returns that `Evaluation.returns` has, datetime64[D] (D,); empty without.
         day_folds: Fold of each day, int (D,).
         benchmarks: Daily returns (D,) of what needs no search, by name: what a winner has to beat.
+        cautions: Warnings that hold only where a configuration has a certain value, by (parameter, value).
     """
 
     inputs: Any
@@ -127,6 +134,7 @@ class Prepared:
     days: np.ndarray = field(default_factory=lambda: np.empty(0, "datetime64[D]"))
     day_folds: np.ndarray = field(default_factory=lambda: np.empty(0, int))
     benchmarks: Mapping[str, np.ndarray] = field(default_factory=dict)
+    cautions: Mapping[tuple[str, Any], str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -155,6 +163,16 @@ class Context:
     inputs: Any
     seed: int = 0
     device: str = "cpu"
+
+
+class Declares(Contract):
+    """What every kind of trainable says of itself."""
+
+    name: str
+    version: str
+    parameters: tuple[Parameter, ...]
+    metrics: tuple[Metric, ...]
+    objective: str
 
 
 @runtime_checkable
@@ -196,7 +214,8 @@ class Checks(Contract):
         ...
 
 
-_PARTS = (*Trainable.__annotations__, "prepare", "evaluate_pack")
+_PARTS = (*Declares.__annotations__, "prepare")
+_KINDS = {"evaluate_pack": ("evaluate_pack",), "evaluate": ("fidelity", "last_step", "evaluate")}  # packed, stepping
 
 
 @dataclass(frozen=True)
@@ -204,10 +223,14 @@ class Registry:
     """The trainables shipped here, by name; anything else is `package.module:Class`."""
 
     entries: Mapping[str, str] = field(
-        default_factory=lambda: {"selector": "trainables.selector.trainable:SelectorTrainable"},
+        default_factory=lambda: {
+            "selector": "trainables.selector.trainable:SelectorTrainable",
+            "selector_robust": "trainables.selector.robust_selector:RobustSelector",
+            "chronos_lora": "trainables.chronos2.trainable:ChronosLora",
+        },
     )
 
-    def load(self, name: str) -> Trainable:
+    def load(self, name: str) -> Trainable | Stepping:
         """Instantiates a trainable by registered name or `package.module:Class`.
 
         Raises:
@@ -228,18 +251,21 @@ class Registry:
         except Exception as error:  # somebody else's module may fail in any way
             raise TrainableError(f"trainable: cannot load {target!r}: {type(error).__name__}: {error}") from error
         # Asked before anything is called: a study file may name any function of any module.
-        missing = [part for part in _PARTS if not hasattr(found, part)]
+        stepping = hasattr(found, "evaluate") and not hasattr(found, "evaluate_pack")
+        kind = "evaluate" if stepping else "evaluate_pack"
+        missing = [part for part in (*_PARTS, *_KINDS[kind]) if not hasattr(found, part)]
         if not isinstance(found, type) or missing:
-            what = f"lacks {', '.join(missing)} of trainables.contract.Trainable" if missing else "is not a class"
+            whose = "trainables.stepping.Stepping" if stepping else "trainables.contract.Trainable"
+            what = f"lacks {', '.join(missing)} of {whose}" if missing else "is not a class"
             raise TrainableError(f"trainable: {target!r} {what}")
         try:
-            made: Trainable = found()
+            made: Trainable | Stepping = found()
         except Exception as error:
             raise TrainableError(f"trainable: cannot load {target!r}: {type(error).__name__}: {error}") from error
         return made
 
 
-def check_config(trainable: Trainable, config: Mapping[str, Any], where: str = "space") -> dict[str, Any]:
+def check_config(trainable: Declares, config: Mapping[str, Any], where: str = "space") -> dict[str, Any]:
     """Checks the parameters a configuration gives and puts them in their canonical types.
 
     Args:

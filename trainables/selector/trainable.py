@@ -11,7 +11,7 @@ import pandas as pd
 
 from trainables.contract import Context, Evaluation, Parameter, Prepared, TrainableError, nearest
 from trainables.forecast import MINIMUM, empirical
-from trainables.market import Panel, Problem, load_market
+from trainables.market import Panel, load_market, warnings_of
 from trainables.policy import decode
 from trainables.selector import daily
 from trainables.selector.inputs import SelectorInputs
@@ -32,6 +32,7 @@ _SETTINGS = {
     )
 }
 _LOGITS = (0.0, 0.0, 2.0, 2.0)
+SETTING_NAMES: tuple[str, ...] = (*_SETTINGS, "logits")
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +68,7 @@ class SelectorTrainable:
         """
         _settings(settings)  # what is wrong there is said before a large market is read
         panel, problems = load_market(data)
-        warnings = tuple(f"data: {n} × {reason} (alphasweep data check lists them)" for reason, n in _reasons(problems).items())
-        return replace(self.prepare_panel(panel, settings, protocol, part), warnings=warnings)
+        return replace(self.prepare_panel(panel, settings, protocol, part), warnings=warnings_of(problems))
 
     def prepare_panel(self, whole: Panel, settings: Mapping[str, Any], protocol: Protocol | None = None, part: str = "search") -> Prepared:
         """Prepares a market that is already in memory; otherwise as `prepare`."""
@@ -155,19 +155,11 @@ def _summary(panel: Panel, timeline: Timeline, profile: str, fingerprint: str) -
     )
 
 
-def _reasons(problems: Sequence[Problem]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for problem in problems:
-        counts[problem.reason] = counts.get(problem.reason, 0) + 1
-    return counts
-
-
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns every setting in its canonical type, so that two spellings of a study have one identity."""
-    known = (*_SETTINGS, "logits")
     for key in given:
-        if key not in known:
-            hint = nearest(key, known) or "known: " + ", ".join(sorted(known))
+        if key not in SETTING_NAMES:
+            hint = nearest(key, SETTING_NAMES) or "known: " + ", ".join(sorted(SETTING_NAMES))
             raise TrainableError(f"settings.{key}: the selector has no such setting; {hint}")
     chosen: dict[str, Any] = {name: p.check(given.get(name, p.default), f"settings.{name}") for name, p in _SETTINGS.items()}
     logits = given.get("logits", _LOGITS)
