@@ -19,7 +19,7 @@ from trainables.market import Panel, load_market
 from trainables.market.panel import BAR
 from trainables.policy import decode
 from trainables.selector import SelectorTrainable
-from trainables.selector.candidates import BUY, FLAGS, KNOWN_MARK, LOW, ORDER_CLOSE, ORDER_LOW, PRESENT, TRADABLE
+from trainables.selector.candidates import BUY, FLAGS, KNOWN_MARK, LOW, ORDER_CLOSE, ORDER_LOW, PRESENT
 from trainables.selector.inputs import SelectorInputs
 
 DATA = {
@@ -247,7 +247,7 @@ class RankedAfterTheFill(SelectorInputs):
     def _align(self, *key: Any) -> Any:
         aligned = super()._align(*key)
         fills = aligned.cells[:, :, LOW].T <= aligned.cells[:, :, BUY].T
-        return replace(aligned, tradable=frozen(aligned.tradable & fills))
+        return replace(aligned, competes=frozen(aligned.competes & fills))
 
 
 class SizedWithTheBarsClose(SelectorInputs):
@@ -266,8 +266,7 @@ class HaltsKnownEarly(SelectorInputs):
         cells = aligned.cells.copy()
         thin = np.vstack([self.panel.volume[1:] < np.nanmedian(self.panel.volume, axis=0), np.zeros((1, len(self.panel.symbols)), bool)])
         cells[:, :, FLAGS] = np.where(thin.T & (cells[:, :, FLAGS] > 0), PRESENT, cells[:, :, FLAGS])
-        tradable = aligned.tradable & (cells[:, :, FLAGS].T.astype(int) & TRADABLE > 0)
-        return replace(aligned, cells=frozen(cells), tradable=frozen(tradable))
+        return replace(aligned, cells=frozen(cells), competes=frozen(aligned.competes & ~thin))
 
 
 class MarkedAtTheNextOpen(SelectorInputs):
@@ -358,6 +357,27 @@ class SameBarEntry(MomentumCurve):
         return (moves.rolling(bars).sum() > 0.0).astype(float)
 
 
+class Peeking(MomentumCurve):
+    """Knows the direction of the very bar it trades in, in a small share of the bars; pays the assets' fees, or one that stays.
+
+    Its equity up to any time says nothing of bars after it.
+    """
+
+    def __init__(self, share: float, fee: float | None = None) -> None:
+        self.share, self.fee = share, fee
+
+    def features(self, panel: Panel) -> dict[str, Any]:
+        fees = pd.Series([asset.maker_fee_bps / 1e4 for asset in panel.assets])
+        return {**super().features(panel), "fees": fees if self.fee is None else self.fee}
+
+    def curve(self, config: Mapping[str, Any], ctx: Context) -> pd.Series:
+        moves = ctx.inputs["moves"]
+        held = self.position(moves, config["bars"])
+        peeks = np.random.default_rng(5).random(moves.shape) < self.share
+        held = held.mask(peeks, (moves > 0.0).astype(float))
+        return (1.0 + (held * moves - held.diff().abs().fillna(0.0) * ctx.inputs["fees"]).mean(axis=1)).cumprod()
+
+
 class Oracle(MomentumCurve):
     """Holds what is about to rise."""
 
@@ -417,6 +437,7 @@ LEAKS: tuple[Leak, ...] = (
     Leak("statistics over the pack", "J3", PackStatistics, "batch", "metrics"),
     Leak("best result so far", "J7", BestSoFar, "batch", "metrics"),
     Leak("own: entry at the signal's own bar", "J23", SameBarEntry, "null market", "metrics", **_OWN),
+    Leak("own: knows 6 % of its bars", "J23", lambda: Peeking(0.06), "null market", "metrics", **_OWN, options={"null_seeds": 8}),
     Leak("own: knows the bar it buys", "", Oracle, "alarm", "metrics", **_OWN),
     Leak("own: scaled by the whole sample", "J18", ScaledByTheSample, "future", "equity", **_OWN),
     Leak("own: scaled before it is cut", "J18", ScaledBeforeItIsCut, "future", "metrics", **_OWN, options={"until": "end"}),

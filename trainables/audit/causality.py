@@ -61,13 +61,21 @@ def causality(
     """
     outcomes: dict[str, list[tuple[Case, Comparison]]] = {check: [] for check in checks}
     notes: dict[str, None] = {}
+    failed: dict[str, list[str]] = {check: [] for check in checks}
+    tried = dict.fromkeys(checks, 0)
     for case in _cases(panel, base, cuts, seed, checks):
+        tried[case.check] += 1
         try:
             outcomes[case.check] += [(case, found) for found in _run(entrance, panel, base, case, seed)]
         except Exception as error:  # fewer rows than the settings ask for; and somebody else's code may fail in any way
-            what = f"{case.check}: {case.kind} from {_stamp(panel.times[case.row])} could not be evaluated"
-            notes[f"{what}: {type(error).__name__}: {error}"] = None
-    findings = [_finding(check, found, panel, entrance, base, seed) for check, found in outcomes.items()]
+            failed[case.check].append(f"{case.kind} from {_stamp(panel.times[case.row])}: {entrance.failure(error)}")
+    findings = [
+        _finding(check, found, panel, entrance, base, seed) if found else Finding(check, None, detail=failed[check][0])
+        for check, found in outcomes.items()
+    ]
+    for check, why in failed.items():
+        if why and outcomes[check]:
+            notes[f"{check}: {len(why)} of {tried[check]} changed markets could not be evaluated; the first, {why[0]}"] = None
     for check, found in outcomes.items():
         for name in dict.fromkeys(name for _, one in found for name in one.uncomparable):
             notes[f"{check}: stage {name} sometimes began at another time and was not compared then"] = None
@@ -123,12 +131,17 @@ def _traded(panel: Panel, base: Traces) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _run(entrance: Entrance, panel: Panel, base: Traces, case: Case, seed: int, fields: Sequence[str] = FIELDS) -> list[Comparison]:
-    """Evaluates one perturbed market and compares every configuration's trace."""
+    """Evaluates one perturbed market and compares every configuration's trace.
+
+    What is earned after the change is not judged, and in a permuted market may be more than a float holds: no warnings of that.
+    """
     other = perturb(panel, case.kind, case.row, np.random.default_rng([seed, 2, case.row]), case.symbol, fields)
     limit = reach(panel, other)
+    with np.errstate(all="ignore"):
+        traces = trace_all(entrance, other)
     return [
         replace(found, moves=tuple(replace(move, kind=case.kind, config=i) for move in found.moves))
-        for i, found in enumerate(compare(here, there, limit) for here, there in zip(base, trace_all(entrance, other), strict=True))
+        for i, found in enumerate(compare(here, there, limit) for here, there in zip(base, traces, strict=True))
     ]
 
 
@@ -138,15 +151,17 @@ def _finding(check: str, outcomes: Sequence[tuple[Case, Comparison]], panel: Pan
         return Finding(check, None, detail="no stage can be seen")
     moved = [(case, move) for case, found in outcomes for move in found.moves]
     times = len({(case.row, case.kind) for case, _ in outcomes})
-    if not outcomes:
-        return Finding(check, None, detail="no changed market could be evaluated, see the notes")
     if not moved and (not held or not any(found.reacted for _, found in outcomes)):
         why = "nothing moved even after the change: does it read the bars it is given, and do these configurations trade?"
         return Finding(check, None, detail=why)
     if not moved:
-        return Finding(
-            check, True, detail=f"{_QUESTION[check]} ({times} times): {held:,} values that were settled before stayed bit for bit"
-        )
+        stayed = f"{_QUESTION[check]} ({times} times): {held:,} values that were settled before stayed bit for bit"
+        inside = _sees_orders(base)
+        if check != "future" and not inside:
+            why = "no orders or fills are shown, so what the very bar decided cannot be seen; `trace` can show them"
+            return Finding(check, None, detail=f"{why} (the equity before stayed bit for bit, {times} times)")
+        unseen = "" if inside else "; a decision that knows the very bar it earns is not seen here (see null market)"
+        return Finding(check, True, detail=stayed + unseen)
     # First in causal order; there the column that moved earliest before the change.
     first_stage = min(move.order for _, move in moved)
     here = [(case, move) for case, move in moved if move.order == first_stage]
@@ -162,6 +177,11 @@ def _finding(check: str, outcomes: Sequence[tuple[Case, Comparison]], panel: Pan
         _evidence(here, moved, case, first, panel, len({(c.row, c.kind) for c, _ in moved}), times)
         + _sources(entrance, panel, base, case, first, seed),
     )
+
+
+def _sees_orders(base: Traces) -> bool:
+    """Whether anything that is settled before a row's bars end, as orders and fills are, can be seen."""
+    return any(stage.known != "end" and stage.name not in ("bars", "costs") for stages in base for stage in stages)
 
 
 def _evidence(

@@ -43,7 +43,7 @@ class Comparison:
     Attributes:
         moves: What moved and must not have.
         held: Number of values that had to stay.
-        reacted: Whether anything moved where it was allowed to: otherwise nothing was at stake.
+        reacted: Whether anything that is still there moved where it was allowed to: otherwise nothing was at stake.
         uncomparable: Stages that began at another time, as after a cut where only the last rows are traded.
     """
 
@@ -77,7 +77,7 @@ def compare(before: Sequence[Stage], after: Sequence[Stage], limit: Reach) -> Co
             held += int(must.sum())
             if not differs.any():
                 continue
-            reacted |= bool((differs & ~must).any())
+            reacted |= bool((differs & ~must & here[:, None]).any())  # that the end is gone is no reaction
             for k in np.flatnonzero((differs & must).any(axis=0)):
                 moved = np.flatnonzero(differs[:, k] & must[:, k])
                 first = stage.times[moved[0]]

@@ -57,14 +57,21 @@ def reach(panel: Panel, other: Panel) -> Reach:
 
 
 def _scaled(panel: Panel, where: np.ndarray, rng: np.random.Generator) -> Bars:
-    level = np.exp(rng.normal(0.0, 0.2, panel.close.shape))
-    opened, close = (getattr(panel, x) * level * np.exp(rng.normal(0.0, 0.02, level.shape)) for x in ("open", "close"))
+    # A random walk from another level. With noise around the old prices, whoever buys low would be rich beyond all numbers.
+    shape = panel.close.shape
+    steps = rng.normal(0.0, min(0.02, 2.0 / shape[0] ** 0.5), shape) * where
+    walk = np.cumsum(steps, axis=0) + rng.normal(0.0, 0.2, shape[1])
+    start = np.array([column[~np.isnan(column)][0] if (~np.isnan(column)).any() else np.nan for column in panel.close.T])
+    for a in range(shape[1]):
+        before = np.flatnonzero(panel.exists[:, a] & ~where[:, a])
+        start[a] = panel.close[before[-1], a] if len(before) else start[a]
+    opened, close = start * np.exp(walk - steps), start * np.exp(walk)
     return {
         "open": opened,
         "close": close,
-        "high": np.maximum(opened, close) * (1.0 + rng.exponential(0.01, level.shape)),
-        "low": np.minimum(opened, close) * (1.0 - np.minimum(rng.exponential(0.01, level.shape), 0.5)),
-        "volume": np.round(panel.volume * np.exp(rng.normal(0.0, 1.0, level.shape))) + 1.0,
+        "high": np.maximum(opened, close) * (1.0 + rng.exponential(0.01, shape)),
+        "low": np.minimum(opened, close) * (1.0 - np.minimum(rng.exponential(0.01, shape), 0.5)),
+        "volume": np.round(panel.volume * np.exp(rng.normal(0.0, 1.0, shape))) + 1.0,
     }
 
 

@@ -82,7 +82,9 @@ def _fills(inputs: SelectorInputs, fills: Any) -> dict[str, np.ndarray]:
     cells = (row, pd.Index(inputs.panel.symbols, dtype=object).get_indexer(fills["symbol"].to_numpy(object)))
     quantity, bought = fills["quantity"].to_numpy(), (fills["side"] == "buy").to_numpy()
     reasons = 2.0 ** pd.Index(tally.REASONS, dtype=object).get_indexer(fills["reason"].to_numpy(object))
-    amounts = (quantity * bought, quantity * ~bought, quantity * fills["price"].to_numpy(), fills["fee"].to_numpy(), reasons)
+    with np.errstate(over="ignore"):  # a permuted market makes some rich beyond what a float holds
+        value = quantity * fills["price"].to_numpy()
+    amounts = (np.where(bought, quantity, 0.0), np.where(bought, 0.0, quantity), value, fills["fee"].to_numpy(), reasons)
     for name, amount in zip(_FILLS, amounts, strict=True):
         np.add.at(out[name], cells, amount)
     return out

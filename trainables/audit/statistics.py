@@ -1,4 +1,4 @@
-"""Checks from outside, on metrics alone: packs, repetition, a market without skill, and results too good to be true."""
+"""Checks from outside, on metrics alone: packs, repetition, and results too good to be true."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from trainables.audit.entrance import Entrance, asset_section
+from trainables.audit.entrance import Entrance
 from trainables.audit.moves import compare
+from trainables.audit.null import p_positive
 from trainables.audit.perturb import NEVER, Reach
 from trainables.audit.report import Finding
 from trainables.audit.stages import trace
 from trainables.contract import Prepared
-from trainables.market import Panel, sample_panel
+from trainables.market import Panel
 
 MOST_SORTINO, MOST_PER_DAY = 10.0, 0.01  # SPEC J, oracle test
-LEVEL = 1e-3  # of the null test, over all configurations
 ALARM_LEVEL = 1e-2
-MOST_BARS = 20_000
 
 
 def first_difference(here: pd.DataFrame, there: pd.DataFrame) -> tuple[int, str, float, float] | None:
@@ -77,68 +76,18 @@ def determinism(entrance: Entrance, panel: Panel) -> Finding:
     return Finding("determinism", True, detail="two runs with the same seed bit for bit")
 
 
-def null_results(entrance: Entrance, panel: Panel, seeds: int, bars: int | None, seed: int) -> tuple[list[pd.DataFrame], float]:
-    """Evaluates every configuration on markets without a signal: the study's symbols and costs, hourly bars.
-
-    Returns:
-        (metrics, one table per seed; days of a market).
-    """
-    size = bars or min(max(panel.n_bars, 300), MOST_BARS)
-    start = panel.times[0].astype("datetime64[D]")
-    frames = []
-    for k in range(seeds):
-        market = sample_panel(panel.symbols, size, 1000 * seed + k + 1, start=start, costs=asset_section(panel.assets))
-        with entrance.open(market) as prepared:
-            frames.append(entrance.metrics(prepared))
-    return frames, size / 24.0
-
-
-def null_market(frames: Sequence[pd.DataFrame], metric: str) -> Finding:
-    """Net of costs nothing can be earned on average where no step of the price can be foreseen.
-
-    One-sided t-test of the mean over markets, per configuration, at a level of 0.1 % shared by all configurations (Bonferroni).
-    """
-    from scipy import stats
-
-    if metric not in frames[0]:
-        return Finding("null market", None, detail=f"it reports no {metric!r}; name the metric that is the return")
-    values = np.stack([frame[metric].to_numpy(np.float64) for frame in frames])
-    traded = np.isfinite(values).all(axis=0) & (values != 0.0).any(axis=0)
-    if not traded.any():
-        return Finding("null market", None, "metrics", metric, detail=f"no configuration traded on {len(frames)} markets")
-    values = values[:, traded]
-    p = np.array([_p_positive(column, stats) for column in values.T])
-    worst = int(p.argmin())
-    mean = values.mean(axis=0)
-    index = int(np.flatnonzero(traded)[worst])
-    text = (
-        f"on {len(frames)} markets without a signal the mean return after costs is {mean[worst]:+.2%} (p = {p[worst]:.2g}) for"
-        f" configuration {index}, {mean.mean():+.2%} over {values.shape[1]} that traded"
-    )
-    return Finding("null market", bool(p[worst] * len(p) >= LEVEL), "" if p[worst] * len(p) >= LEVEL else "metrics", metric, detail=text)
-
-
-def _p_positive(values: np.ndarray, stats: Any) -> float:
-    """P-value of the one-sided t-test that the mean is not positive."""
-    if np.ptp(values) == 0.0:
-        return float(values[0] <= 0.0)
-    return float(stats.ttest_1samp(values, 0.0, alternative="greater").pvalue)
-
-
 def alarm(frames: Sequence[pd.DataFrame], metric: str, days: float) -> Finding:
     """Results too good to be true on markets without a signal: Sortino above 10, or more than 1 % a day (SPEC J, oracle test).
 
     The middle market counts, not the best: a short window's Sortino is above 10 by luck now and then.
     """
-    from scipy import stats
-
     middle = pd.concat(frames).groupby(level=0).median()
     for i in range(len(middle)):
         why = implausible({str(name): value for name, value in middle.iloc[i].items()}, days, metric)
         if not why:
             continue
         # A leveraged account strays far by chance; the alarm is for what does so again and again.
-        if metric in middle and _p_positive(np.array([frame[metric].iloc[i] for frame in frames]), stats) > ALARM_LEVEL:
+        if metric in middle and p_positive(np.array([frame[metric].iloc[i] for frame in frames], np.float64)) > ALARM_LEVEL:
             continue
         text = f"configuration {i} on {len(frames)} markets without a signal: {why}; it knows what it cannot know"
         return Finding("alarm", False, "metrics", "sortino" if "sortino" in why else metric, detail=text)
