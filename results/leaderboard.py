@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from results import digits
 from results.constraints import Constraint, constraints_of, non_dominated
 from results.metrics import Metric
 from results.records import Header, LedgerError
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from results.reader import LedgerReader
 
 LEGACY_LABEL: Final = "LEGACY PROFILE: not comparable, not promotable"
-NOT_AVAILABLE: Final = "n/a"
+NOT_AVAILABLE: Final = digits.NOT_AVAILABLE
 UNMET: Final = "✗"
 EVIDENCE: Final = 3  # of the declared metrics, the first ones
+_UNSHOWN: Final = ("meets", "verdict_words")  # said otherwise: by a mark, and below the table
 _BOOKKEEPING: Final = ("trial", "config_id", "status", "attempt", "seconds", "error", "source")
 
 
@@ -38,7 +40,7 @@ def leaderboard(
 
     Args:
         ledger: The study.
-        metric: Ranking metric; default the study's objective.
+        metric: Ranking metric, one with a direction; default the study's objective.
         top: How many rows.
         params: Parameters to show as columns; default those that differ between the rows shown.
         constraints: To meet; default the study's own.
@@ -48,10 +50,15 @@ def leaderboard(
         constraints a last column "meets" (bool). `attrs` has what a caption needs: "study", "metric", "direction", "units", "trials",
         "constants" (parameters equal in all rows shown), "parameters", "profile" (the protocol's, or None), "constraints" (in
         words), "meeting" (how many trials meet them).
+
+    Raises:
+        LedgerError: No such metric, or one without a direction.
     """
     header = ledger.header
     ranked = header.metric(metric or header.objective)
-    direction = ranked.direction or "max"
+    if ranked.direction is None:
+        raise LedgerError(f"cannot rank by {_aimless([ranked.name], header)}; {ranked.name} can be a constraint")
+    direction = ranked.direction
     limits = constraints_of(header) if constraints is None else tuple(constraints)
     best = ledger.top(ranked.name, direction, top, constraints=limits)
     shown, constants = _parameters(header, best, params)
@@ -87,8 +94,7 @@ def pareto(ledger: LedgerReader, metrics: Sequence[str], top: int = 20, constrai
     ranked = [header.metric(name) for name in dict.fromkeys(metrics)]
     aimless = [metric.name for metric in ranked if metric.direction is None]
     if aimless or len(ranked) < 2:
-        problem = f"{', '.join(aimless)}: more is neither better nor worse" if aimless else "a Pareto list needs two metrics or more"
-        raise LedgerError(f"{problem}; metrics with a direction are {', '.join(m.name for m in header.metrics if m.direction)}")
+        raise LedgerError(_aimless(aimless, header) if aimless else f"a Pareto list needs two metrics or more; {_aims(header)}")
     limits = constraints_of(header) if constraints is None else tuple(constraints)
     front = _front(ledger, ranked, limits)
     best = ledger.pick(front[:top].tolist())
@@ -98,6 +104,14 @@ def pareto(ledger: LedgerReader, metrics: Sequence[str], top: int = 20, constrai
     board.attrs = _attrs(ledger, ranked[0], limits) | {"direction": ranked[0].direction, "constants": constants, "parameters": shown}
     board.attrs |= {"pareto": [metric.name for metric in ranked], "front": len(front)}
     return board
+
+
+def _aimless(names: Sequence[str], header: Header) -> str:
+    return f"{', '.join(names)}: more is neither better nor worse; {_aims(header)}"
+
+
+def _aims(header: Header) -> str:
+    return f"metrics with a direction are {', '.join(metric.name for metric in header.metrics if metric.direction)}"
 
 
 def _front(ledger: LedgerReader, metrics: Sequence[Metric], constraints: Sequence[Constraint]) -> NDArray[np.int64]:
@@ -169,7 +183,7 @@ def render(board: pd.DataFrame, title: str | None = None, width: int | None = No
     attrs = board.attrs
     units: dict[str, str] = attrs.get("units", {})
     meets = board["meets"].tolist() if "meets" in board else [True] * len(board)
-    cells = {name: [format_value(value, units.get(name)) for value in board[name]] for name in board.columns if name != "meets"}
+    cells = {name: [format_value(value, units.get(name)) for value in board[name]] for name in board.columns if name not in _UNSHOWN}
     cells["rank"] = [rank if met else UNMET for rank, met in zip(cells["rank"], meets, strict=True)]
     shown = _fitting(cells, width)
     heading = escape(title or _title(attrs, len(board)))
@@ -218,7 +232,8 @@ def format_value(value: Any, unit: str | None = None) -> str:
 
     Args:
         value: Number, text, None, list.
-        unit: A metric's unit ("fraction" becomes percent), None for a parameter, which is shown as it was set.
+        unit: A metric's unit ("fraction" becomes percent, a "probability" is rounded down), None for a parameter, which is shown as
+            it was set.
     """
     if value is None or value is pd.NA or (isinstance(value, Real) and value != value):
         return NOT_AVAILABLE if unit is not None else "–"
@@ -227,6 +242,8 @@ def format_value(value: Any, unit: str | None = None) -> str:
     number = float(value)
     if unit is None:
         return f"{number:.10g}"
+    if unit == "probability":
+        return digits.probability(number)
     if unit == "fraction":
         return f"{number:.2%}" if abs(number) < 100 else f"{number:.3g}×"
     if unit == "count" or number.is_integer():

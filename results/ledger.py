@@ -23,6 +23,8 @@ from results.engine import guard
 from results.lock import ServerLock, WriterLock
 from results.reader import LedgerReader, plan_of
 from results.records import Accepted, AttemptStatus, Header, LedgerError, Plan, ResultRow, checked_json
+from results.reports import ReportRow
+from results.reports import insert as insert_report
 from results.reuse import reusable_rows
 from results.rows import prepare
 from results.schema import Tables
@@ -155,28 +157,59 @@ class Ledger(LedgerReader):
             LedgerError: If a row is malformed; then none is taken and the attempt stays open.
         """
         prepared = prepare(rows, self.header)
-        attempts = self.tables.attempts
         with self._transaction() as connection:
-            state = connection.execute(sa.select(attempts).where(attempts.c.attempt == attempt)).mappings().first()
-            if state is None:
-                raise LedgerError(f"{self.where} has no attempt {attempt}; results need a number from open_attempt")
-            this = sa.update(attempts).where(attempts.c.attempt == attempt)
-            if state["status"] != "open":
-                detail = {"attempt": attempt, "reason": f"attempt is {state['status']}", "rows": len(rows)}
-                self._event(connection, "rejected", detail | {"trials": [int(row.trial) for row in rows[:100]]})
-                if state["status"] == "lost":
-                    connection.execute(this.values(status="rejected"))
-                return Accepted(0, len(rows))
-            refused = insert_rows(connection, self.tables, attempt, prepared)
-            if refused:
-                detail = {"attempt": attempt, "reason": "already has a result", "rows": len(refused), "trials": refused[:100]}
-                self._event(connection, "rejected", detail)
-            delivered = state["delivered"] + len(rows)
-            values: dict[str, Any] = {"delivered": delivered}
-            if delivered >= state["n"]:
-                values |= {"status": "accepted", "ended": now()}
-            connection.execute(this.values(**values))
+            return self._take(connection, attempt, rows, prepared)
+
+    def _take(self, connection: sa.Connection, attempt: int, rows: Sequence[ResultRow], prepared: Sequence[tuple[Any, ...]]) -> Accepted:
+        attempts = self.tables.attempts
+        state = self._attempt(connection, attempt)
+        this = sa.update(attempts).where(attempts.c.attempt == attempt)
+        if state["status"] != "open":
+            detail = {"attempt": attempt, "reason": f"attempt is {state['status']}", "rows": len(rows)}
+            self._event(connection, "rejected", detail | {"trials": [int(row.trial) for row in rows[:100]]})
+            if state["status"] == "lost":
+                connection.execute(this.values(status="rejected"))
+            return Accepted(0, len(rows))
+        refused = insert_rows(connection, self.tables, attempt, prepared)
+        if refused:
+            detail = {"attempt": attempt, "reason": "already has a result", "rows": len(refused), "trials": refused[:100]}
+            self._event(connection, "rejected", detail)
+        delivered = state["delivered"] + len(rows)
+        values: dict[str, Any] = {"delivered": delivered}
+        if delivered >= state["n"]:
+            values |= {"status": "accepted", "ended": now()}
+        connection.execute(this.values(**values))
         return Accepted(len(rows) - len(refused), len(refused))
+
+    def _attempt(self, connection: sa.Connection, attempt: int) -> sa.RowMapping:
+        attempts = self.tables.attempts
+        state = connection.execute(sa.select(attempts).where(attempts.c.attempt == attempt)).mappings().first()
+        if state is None:
+            raise LedgerError(f"{self.where} has no attempt {attempt}; results need a number from open_attempt")
+        return state
+
+    def report(self, attempt: int, row: ReportRow, ended: ResultRow | None = None, why: Mapping[str, Any] | None = None) -> bool:
+        """Take a report of a trial at work and, if it ends the trial, the trial's result: all in one transaction.
+
+        Args:
+            attempt: From `open_attempt`; nothing is taken from one that is not open any more.
+            row: The report; one that is there already, from before a kill, stays.
+            ended: The result of a trial that was stopped.
+            why: The decision that stopped it, recorded as an event of kind "stopped".
+
+        Returns:
+            Whether the attempt was open.
+        """
+        prepared = [] if ended is None else prepare([ended], self.header)
+        with self._transaction() as connection:
+            if self._attempt(connection, attempt)["status"] != "open":
+                self._event(connection, "rejected", {"attempt": attempt, "reason": "a report of an attempt given up", "rows": 0})
+                return False
+            insert_report(connection, self.tables, attempt, row)
+            if ended is not None:
+                self._event(connection, "stopped", why or {}, trial=ended.trial)
+                self._take(connection, attempt, [ended], prepared)
+        return True
 
     def close_attempt(self, attempt: int, status: AttemptStatus) -> bool:
         """Close an open attempt, e.g. as "lost" when its worker died; later deliveries are refused.
@@ -277,8 +310,10 @@ class Ledger(LedgerReader):
             raise LedgerError("no session is open; call begin_session first")
         return self._session
 
-    def _event(self, connection: sa.Connection, kind: str, detail: Mapping[str, Any], session: int | None = None) -> None:
-        values = {"time": now(), "session": session or self._session, "kind": kind, "trial": None, "detail": json.dumps(detail)}
+    def _event(
+        self, connection: sa.Connection, kind: str, detail: Mapping[str, Any], session: int | None = None, trial: int | None = None
+    ) -> None:
+        values = {"time": now(), "session": session or self._session, "kind": kind, "trial": trial, "detail": json.dumps(detail)}
         connection.execute(sa.insert(self.tables.events).values(**values))
 
 

@@ -15,7 +15,7 @@ from results import export as exporting
 from results.constraints import Constraint, constraints_of
 from results.engine import guard
 from results.records import Header, LedgerError, Plan, Verification
-from results.schema import Tables
+from results.schema import Tables, not_completed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,17 +55,20 @@ class LedgerReader:
             return [dict(row) for row in connection.execute(statement).mappings()]
 
     def counts(self) -> dict[str, int]:
-        """Return how many there are: trials, completed, failed, plans, sessions, and attempts_<status>."""
+        """Return how many there are: trials, completed, stopped, failed, plans, sessions, and attempts_<status>."""
         t = self.tables
         with guard(self.where), self.connect() as connection:
             trials = int(connection.execute(sa.select(sa.func.count(t.trials.c.config_id))).scalar_one())
-            failed_query = sa.select(sa.func.count()).select_from(t.trials).where(t.trials.c.status == "failed")
-            failed = int(connection.execute(failed_query).scalar_one())
+            # Completed ones are what is left: counting them would scan a million rows.
+            rest = sa.select(t.trials.c.status, sa.func.count()).where(not_completed(t.trials))
+            ended = {str(status): int(n) for status, n in connection.execute(rest.group_by(t.trials.c.status)).all()}
             by_status = connection.execute(sa.select(t.attempts.c.status, sa.func.count()).group_by(t.attempts.c.status)).all()
             sessions = int(connection.execute(sa.select(sa.func.count()).select_from(t.sessions)).scalar_one())
             plans = int(connection.execute(sa.select(sa.func.count()).select_from(t.plans)).scalar_one())
         attempts = {"open": 0, "accepted": 0, "lost": 0, "rejected": 0} | {status: int(n) for status, n in by_status}
-        found = {"trials": trials, "completed": trials - failed, "failed": failed, "plans": plans, "sessions": sessions}
+        stopped, failed = ended.get("stopped", 0), ended.get("failed", 0)
+        found = {"trials": trials, "completed": trials - stopped - failed, "stopped": stopped, "failed": failed}
+        found |= {"plans": plans, "sessions": sessions}
         return found | {f"attempts_{status}": n for status, n in attempts.items()}
 
     def known(self, config_ids: Iterable[bytes]) -> set[bytes]:
@@ -109,7 +112,7 @@ class LedgerReader:
             metric: A declared metric; the objective is indexed, others are scanned.
             direction: "max" or "min"; default the metric's own.
             n: How many.
-            where_completed: Leave failed trials out; otherwise they come last.
+            where_completed: Leave out trials that failed or were stopped early, whose values are of another step; otherwise they follow.
             constraints: To meet; default the study's own.
 
         Returns:
@@ -118,7 +121,7 @@ class LedgerReader:
         declared = self.header.metric(metric)
         direction = direction or declared.direction
         if direction not in ("max", "min"):
-            raise LedgerError(f"metric {metric!r} has no better direction; say 'max' or 'min'")
+            raise LedgerError(f"cannot rank by {metric}: more is neither better nor worse; say 'max' or 'min', or name another metric")
         constraints = constraints_of(self.header) if constraints is None else constraints
         trials = self.tables.trials
         value: sa.ColumnElement[Any] = self.tables.metric(metric)
@@ -126,7 +129,8 @@ class LedgerReader:
             value = value + 0.0  # not by the index: where few trials meet them it would visit most of the table in random order
         order = value.desc() if direction == "max" else value.asc()
         met, lack = self._met(constraints), self._lack(constraints)
-        ranked = sa.select(trials.c.trial).where(value.is_not(None), met).order_by(order, trials.c.trial)
+        early = trials.c.status == "stopped"
+        ranked = sa.select(trials.c.trial).where(value.is_not(None), met, sa.not_(early)).order_by(order, trials.c.trial)
         blank = sa.select(trials.c.trial).where(value.is_(None), met).order_by(trials.c.trial)
         unmet = sa.select(trials.c.trial).where(sa.not_(met))
         unmet = unmet.order_by(lack.is_(None), lack, trials.c.status, value.is_(None), order, trials.c.trial)
@@ -135,7 +139,10 @@ class LedgerReader:
         numbers: list[int] = []
         with guard(self.where), self.connect() as connection:
             # One after the other, because NULLS LAST in one query would keep the index from being used.
-            for query in (ranked, blank, unmet) if constraints else (ranked, blank):
+            queries = [ranked, blank, *([unmet] if constraints else [])]
+            if not where_completed:
+                queries.insert(1, sa.select(trials.c.trial).where(value.is_not(None), met, early).order_by(order, trials.c.trial))
+            for query in queries:
                 if len(numbers) < n:
                     numbers += map(int, connection.execute(query.limit(n - len(numbers))).scalars())
             return self._pick(connection, numbers)
@@ -151,7 +158,22 @@ class LedgerReader:
         place = {number: i for i, number in enumerate(numbers)}
         rows = sorted(rows, key=lambda row: place[row.trial])
         names = trials.c.keys()
-        return exporting.to_frame(dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}, self.tables)
+        return exporting.to_frame(dict(zip(names, zip(*rows, strict=True), strict=True)) if rows else {}, self)
+
+    def found(self, config_ids: Sequence[bytes], metric: str | None = None) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the trial number of each identity, −1 where there is none, and its value of a metric, NaN where that is n/a."""
+        t = self.tables
+        value = sa.null() if metric is None else t.metric(metric)
+        place = {key: i for i, key in enumerate(config_ids)}
+        numbers, values = np.full(len(config_ids), -1, np.int64), np.full(len(config_ids), np.nan)
+        with guard(self.where), self.connect() as connection:
+            for start in range(0, len(config_ids), ID_CHUNK):
+                chunk = config_ids[start : start + ID_CHUNK]
+                query = sa.select(t.trials.c.config_id, t.trials.c.trial, value).where(t.trials.c.config_id.in_(chunk))
+                for key, number, known in connection.execute(query):
+                    numbers[place[bytes(key)]] = number
+                    values[place[bytes(key)]] = np.nan if known is None else known
+        return numbers, values
 
     def count_meeting(self, constraints: Sequence[Constraint]) -> int:
         """Return how many trials meet all constraints."""
@@ -201,20 +223,22 @@ class LedgerReader:
         """
         return exporting.frame(self, columns)
 
-    def export(self, path: str | Path, fmt: str | None = None) -> int:
+    def export(self, path: str | Path, fmt: str | None = None, evidence: pd.DataFrame | None = None) -> int:
         """Write all trials to a CSV, JSON or Parquet file in bounded memory; the file appears only when it is whole.
 
         Args:
             path: Target file.
             fmt: "csv", "json" or "parquet"; default from the file's ending.
+            evidence: What is known about some trials, one row each, trial numbers as index and a column "verdict"; written beside
+                them (in JSON as an object), null for the others.
 
         Returns:
             Number of trials written.
         """
-        return exporting.export(self, Path(path), fmt)
+        return exporting.export(self, Path(path), fmt, evidence)
 
     def trial(self, which: int | str) -> dict[str, Any]:
-        """Return one trial with its configuration, metrics, attempt and session.
+        """Return one trial with its configuration, metrics, attempt, session, and "failures": the errors of earlier tries.
 
         Args:
             which: Trial number, or the first hexadecimal digits (4 or more) of its config_id.

@@ -9,10 +9,10 @@ from typing import Any, Final, Literal, NamedTuple
 from results.identity import IdentityError, canonical_json, context_id, ordered_json
 from results.metrics import Metric
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 CONTEXT_KEYS: Final = ("trainable", "version", "data_fingerprint", "protocol", "seed")
 
-TrialStatus = Literal["completed", "failed"]
+TrialStatus = Literal["completed", "stopped", "failed"]
 AttemptStatus = Literal["open", "accepted", "lost", "rejected"]
 
 
@@ -91,7 +91,7 @@ class ResultRow(NamedTuple):
         trial: Number in the study: plan offset + index in the plan.
         config_id: 16 bytes from `identity.config_ids`.
         config: The configuration.
-        status: "completed" or "failed".
+        status: "completed", "stopped" (early, by a scheduler) or "failed".
         metrics: Values in the header's order; None for a failed trial. NaN and infinities are stored as "n/a".
         seconds: Time it took, or None.
         error: Why it failed.
@@ -143,7 +143,7 @@ class Verification:
     """Outcome of comparing a ledger with the points it should hold.
 
     Attributes:
-        points: Distinct points expected; equals completed + failed + missing.
+        points: Distinct points expected; equals completed + stopped + failed + missing.
         completed: Expected points with a completed trial.
         failed: Expected points with a failed trial.
         missing: Expected points without a trial.
@@ -152,6 +152,8 @@ class Verification:
         unexpected: Trials whose configuration is not an expected point.
         certificate: Hash over all (config_id, checksum) in order: equal for equal results, whatever the order or session they came in.
         problems: The first few problems in words.
+        stopped: Expected points whose trial was stopped early.
+        vanished: Results that were accepted and are not in the ledger any more.
     """
 
     points: int
@@ -163,11 +165,23 @@ class Verification:
     unexpected: int
     certificate: str
     problems: tuple[str, ...] = ()
+    stopped: int = 0
+    vanished: int = 0
+
+    @property
+    def intact(self) -> bool:
+        """Nothing that was accepted was changed, doubled or taken away, and there is nothing else; points may be missing."""
+        return not (self.duplicated or self.corrupt or self.unexpected or self.vanished)
+
+    @property
+    def incomplete(self) -> bool:
+        """Intact, but not every expected point has been evaluated yet."""
+        return self.intact and self.missing > 0
 
     @property
     def ok(self) -> bool:
         """Every expected point has exactly one intact result, be it that it failed, and there is nothing else."""
-        return not (self.missing or self.duplicated or self.corrupt or self.unexpected)
+        return self.intact and not self.missing
 
 
 def checked_json(value: Any, what: str) -> str:

@@ -13,7 +13,7 @@ from results.identity import IdentityError, canonical_json, config_ids
 from results.records import Header, LedgerError, ResultRow
 
 CHECKSUM_BYTES = 8
-STATUSES = ("completed", "failed")
+STATUSES = ("completed", "stopped", "failed")
 MAX_ERROR_CHARS = 20_000
 
 
@@ -24,7 +24,7 @@ def checksums(ids: Sequence[bytes], statuses: Sequence[str], values: NDArray[np.
 
     Args:
         ids: 16-byte identities.
-        statuses: "completed" or "failed".
+        statuses: "completed", "stopped" or "failed".
         values: float64, shape (trials, metrics); NaN is "n/a". Every NaN counts as the same value, and −0.0 as 0.0,
             because a database keeps neither apart.
 
@@ -93,7 +93,7 @@ def _check(row: ResultRow, names: Sequence[str]) -> None:
     if row.trial < 0:
         raise LedgerError(f"trial number {row.trial} is negative; it is the plan's offset plus the index")
     if row.status not in STATUSES:
-        raise LedgerError(f"trial {row.trial}: status is {row.status!r}; it must be 'completed' or 'failed'")
+        raise LedgerError(f"trial {row.trial}: status is {row.status!r}; it must be one of {', '.join(STATUSES)}")
     if row.status == "failed":
         if row.metrics is not None:
             raise LedgerError(f"trial {row.trial} failed but brings metrics; a failed trial has none (metrics=None)")

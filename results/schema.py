@@ -30,6 +30,7 @@ class Tables:
     attempts: sa.Table
     trials: sa.Table
     events: sa.Table
+    reports: sa.Table
     metric_names: tuple[str, ...]
 
     def metric(self, name: str) -> sa.Column[Any]:
@@ -45,6 +46,11 @@ class Tables:
 def metric_column(name: str) -> str:
     """Return the column name of a metric."""
     return f"m_{name}"
+
+
+def not_completed(trials: sa.Table) -> sa.ColumnElement[bool]:
+    """Trials stopped early or failed; spelt out, because SQLite uses a partial index only where it sees the same words."""
+    return trials.c.status != sa.literal_column("'completed'")
 
 
 def study_table(metadata: sa.MetaData) -> sa.Table:
@@ -121,13 +127,12 @@ def build_tables(header: Header) -> Tables:
         sa.Column("source", sa.Text),
         sa.Column("checksum", _BYTES, nullable=False),
         *[sa.Column(metric_column(name), _REAL) for name in header.metric_names],
-        sa.CheckConstraint("status IN ('completed', 'failed')"),
+        sa.CheckConstraint("status IN ('completed', 'stopped', 'failed')"),
         sqlite_strict=True,
     )
     sa.Index("trials_objective", trials.c[metric_column(header.objective)])
-    # Counting failures must not scan a million completed rows.
-    failed = trials.c.status == "failed"
-    sa.Index("trials_failed", trials.c.trial, sqlite_where=failed, postgresql_where=failed)
+    # Counting what is not completed must not scan a million rows that are.
+    sa.Index("trials_other", trials.c.status, trials.c.trial, sqlite_where=not_completed(trials), postgresql_where=not_completed(trials))
     events = sa.Table(
         "events",
         metadata,
@@ -140,7 +145,21 @@ def build_tables(header: Header) -> Tables:
         sqlite_strict=True,
     )
     sa.Index("events_kind", events.c.kind)
-    return Tables(metadata, study, plans, sessions, attempts, trials, events, header.metric_names)
+    reports = sa.Table(
+        "reports",
+        metadata,
+        sa.Column("seq", _WHOLE, primary_key=True),
+        sa.Column("config_id", _BYTES, nullable=False),
+        sa.Column("trial", _WHOLE, nullable=False),
+        sa.Column("attempt", sa.ForeignKey(attempts.c.attempt), nullable=False),
+        sa.Column("step", _WHOLE, nullable=False),
+        sa.Column("metrics", sa.Text, nullable=False),
+        sa.Column("seconds", _REAL),
+        sa.Column("note", sa.Text),
+        sa.UniqueConstraint("config_id", "step"),
+        sqlite_strict=True,
+    )
+    return Tables(metadata, study, plans, sessions, attempts, trials, events, reports, header.metric_names)
 
 
 def header_row(header: Header, created: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+import sqlalchemy as sa
 from numpy.typing import NDArray
 
 from results.engine import quick_check
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from results.reader import LedgerReader
 
 _SHOWN: Final = 20
+_HAS_RESULT: Final = "already has a result"  # the reason `Ledger.accept` records
 _RECORD: Final = CONFIG_ID_BYTES + CHECKSUM_BYTES
 
 
@@ -37,39 +39,58 @@ def verify(ledger: LedgerReader, expected: Iterable[list[bytes]]) -> Verificatio
         LedgerError: If the file itself is damaged.
     """
     quick_check(ledger.engine, ledger.where)
+    accepted = _accepted(ledger)  # before the trials: a run at work may add some meanwhile
     points = _distinct([part for part in (id_array(chunk) for chunk in expected) if part.size])
     records: list[bytes] = []
-    failed_ids: list[bytes] = []
+    ended: dict[str, list[bytes]] = {"stopped": [], "failed": []}
     problems: list[str] = []
     corrupt = 0
     for batch in ledger.stream(["trial", "config_id", "status", "config", "checksum", *ledger.tables.metric_columns]):
         ids = [identity.ljust(CONFIG_ID_BYTES, b"\0")[:CONFIG_ID_BYTES] for identity in batch["config_id"]]
         faults, sums = _examine(ledger, batch)
         records += [identity + checksum for identity, checksum in zip(ids, sums, strict=True)]
-        failed_ids += [identity for identity, status in zip(ids, batch["status"], strict=True) if status != "completed"]
+        for identity, status in zip(ids, batch["status"], strict=True):
+            if status != "completed":
+                ended.setdefault(status, []).append(identity)
         found = [f"trial {trial}: {fault}" for trial, fault in zip(batch["trial"], faults, strict=True) if fault]
         corrupt += len(found)
         problems += found[:_SHOWN]
+    vanished = max(0, accepted - _refused(ledger) - len(records))
     records.sort()
     held_all = id_array([record[:CONFIG_ID_BYTES] for record in records])
     held = _distinct([held_all])
-    failed = _distinct([id_array(failed_ids)])
     missing = np.setdiff1d(points, held, assume_unique=True)
     unexpected = np.setdiff1d(held, points, assume_unique=True)
-    failed_points = int(np.intersect1d(failed, points, assume_unique=True).size)
+    stopped, failed = (int(np.intersect1d(_distinct([id_array(ended[s])]), points, assume_unique=True).size) for s in ("stopped", "failed"))
+    if vanished:
+        problems.append(f"{vanished:,} results were accepted and are gone")
     problems += [f"no result for configuration {_hex(value)}" for value in missing[:_SHOWN]]
     problems += [f"result for a configuration outside the plans: {_hex(value)}" for value in unexpected[:_SHOWN]]
     return Verification(
         points=int(points.size),
-        completed=int(points.size - missing.size) - failed_points,
-        failed=failed_points,
+        completed=int(points.size - missing.size) - stopped - failed,
+        failed=failed,
+        stopped=stopped,
         missing=int(missing.size),
         duplicated=int(held_all.size - held.size),
         corrupt=corrupt,
         unexpected=int(unexpected.size),
         certificate=blake2b(b"".join(records), digest_size=16, person=b"alphasweep-cert").hexdigest(),
         problems=tuple(problems[:_SHOWN]),
+        vanished=vanished,
     )
+
+
+def _accepted(ledger: LedgerReader) -> int:
+    """Return how many results have been delivered to attempts that were open."""
+    attempts = ledger.tables.attempts
+    return int(ledger.rows(sa.select(sa.func.sum(attempts.c.delivered).label("n")).select_from(attempts))[0]["n"] or 0)
+
+
+def _refused(ledger: LedgerReader) -> int:
+    """Return how many of these the ledger did not keep: refused beside an earlier result, or failures that were tried again."""
+    refused = (event["detail"] for event in ledger.events("rejected", limit=1_000_000))
+    return sum(detail["rows"] for detail in refused if detail["reason"] == _HAS_RESULT) + len(ledger.events("reopened", limit=1_000_000))
 
 
 def _examine(ledger: LedgerReader, batch: Batch) -> tuple[list[str], list[bytes]]:

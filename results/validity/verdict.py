@@ -14,6 +14,7 @@ from typing import Final, Literal
 
 import numpy as np
 
+from results.digits import p_value, probability, share
 from results.metrics import MIN_DAYS
 
 MIN_TRADES: Final = 30
@@ -28,10 +29,13 @@ SIGNIFICANCE: Final = 0.05
 MAX_PBO: Final = 0.5
 """From here on the in-sample best does no better out of sample than a coin's toss would have picked (BBLZ 2015)."""
 
-FLAT: Final = "flat"
-"""Name of the benchmark that never trades; the others only add a remark."""
+MIN_BEHAVIOURS: Final = 3
+"""Fewer different behaviours among the trials: there is no choice to overfit and no order to be stable, so neither is given."""
 
-Code = Literal["n/a", "too little evidence", "loses money", "luck", "overfit", "survives"]
+FLAT: Final = "flat"
+"""Name of the benchmark that never trades. It decides; a trial that does not beat another one survives with a "but"."""
+
+Code = Literal["n/a", "too little evidence", "loses money", "luck", "overfit", "survives, but", "survives"]
 
 
 @dataclass(frozen=True)
@@ -84,11 +88,13 @@ def verdict(evidence: Evidence) -> Verdict:
     4. indistinguishable from luck: DSR < 1 − α, the Sharpe ratio's interval reaches 0, or SPA p > α against `FLAT`, with
        α = `SIGNIFICANCE` / max(openings, 1);
     5. likely overfit: PBO ≥ `MAX_PBO`;
-    6. survives deflation.
+    6. survives deflation, but: SPA p > α against a benchmark other than `FLAT`;
+    7. survives deflation.
 
     Pieces of evidence that are not given are not held against a trial, except the deflated Sharpe ratio.
     """
-    remarks = _remarks(evidence)
+    unbeaten, opened = _unbeaten(evidence), _opened(evidence)
+    remarks = (*((f"not shown to beat {unbeaten}",) if unbeaten else ()), *opened)
     short = _short(evidence)
     if short:
         return Verdict("too little evidence", f"too little evidence: {short}", remarks)
@@ -101,17 +107,20 @@ def verdict(evidence: Evidence) -> Verdict:
     alpha = SIGNIFICANCE / max(evidence.openings, 1)
     counted = f" over {evidence.looks:,} looks" if evidence.looks is not None else ""
     if deflated < 1.0 - alpha:
-        return Verdict("luck", f"indistinguishable from luck: DSR {_down(deflated)}{counted}", remarks)
+        return Verdict("luck", f"indistinguishable from luck: DSR {probability(deflated)}{counted}", remarks)
     low = _known(evidence.sharpe_low)
     if low is not None and low <= 0.0:
         return Verdict("luck", "indistinguishable from luck: the Sharpe ratio's confidence interval reaches 0", remarks)
-    p_value = _known(evidence.spa_p.get(FLAT))
-    if p_value is not None and p_value > alpha:
-        return Verdict("luck", f"indistinguishable from luck: SPA p {p_value:.2g} against {FLAT}", remarks)
+    against_flat = _known(evidence.spa_p.get(FLAT))
+    if against_flat is not None and against_flat > alpha:
+        return Verdict("luck", f"indistinguishable from luck: SPA p {p_value(against_flat)} against {FLAT}", remarks)
     overfit = _known(evidence.pbo)
     if overfit is not None and overfit >= MAX_PBO:
-        return Verdict("overfit", f"likely overfit: PBO {overfit:.2f}", remarks)
-    return Verdict("survives", f"survives deflation: DSR {_down(deflated)}{counted}", remarks)
+        return Verdict("overfit", f"likely overfit: PBO {share(overfit)}", remarks)
+    found = f"DSR {probability(deflated)}{counted}"
+    if unbeaten:
+        return Verdict("survives, but", f"survives deflation, but not shown to beat {unbeaten}; {found}", opened)
+    return Verdict("survives", f"survives deflation: {found}", opened)
 
 
 def _short(evidence: Evidence) -> str:
@@ -127,20 +136,16 @@ def _short(evidence: Evidence) -> str:
     return ""
 
 
-def _remarks(evidence: Evidence) -> tuple[str, ...]:
+def _unbeaten(evidence: Evidence) -> str:
+    """The benchmarks not shown to be beaten, with their p-values; empty if there are none."""
     alpha = SIGNIFICANCE / max(evidence.openings, 1)
-    beaten = [
-        f"not shown to beat {name} (SPA p {p:.2g})" for name, p in evidence.spa_p.items() if name != FLAT and np.isfinite(p) and p > alpha
-    ]
-    if evidence.openings > 1:
-        beaten.append(f"holdout opened {evidence.openings} times")
-    return tuple(beaten)
+    names = [f"{name} (SPA p {p_value(p)})" for name, p in evidence.spa_p.items() if name != FLAT and np.isfinite(p) and p > alpha]
+    return " or ".join(names)
+
+
+def _opened(evidence: Evidence) -> tuple[str, ...]:
+    return (f"holdout opened {evidence.openings} times",) if evidence.openings > 1 else ()
 
 
 def _known(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
-
-
-def _down(probability: float) -> str:
-    """Two digits, rounded down: 0.949 must not read as the 0.95 it missed."""
-    return f"{np.floor(100 * probability + 1e-9) / 100:.2f}"

@@ -34,6 +34,14 @@ def test_symbols_keep_the_order_of_the_table_and_take_overrides():
     assert panel.assets[1].maker_fee_bps == 7.0
 
 
+def test_stocks_whose_every_bar_ends_its_session_are_named_and_crypto_never():
+    days = pd.date_range("2024-01-01", "2024-02-01", tz="UTC")
+    bars = {"timestamp": days, "open": 9.0, "high": 9.0, "low": 9.0, "close": 9.0, "volume": 1.0}
+    daily = Panel.from_frame(pd.concat([pd.DataFrame({**bars, "symbol": symbol}) for symbol in ("NVDA", "BTCUSD")]))
+    assert daily.always_last == ("NVDA",)
+    assert sample_panel(["NVDA", "BTCUSD"], bars=100).always_last == ()
+
+
 def test_the_fingerprint_is_of_the_content_alone(panel):
     assert panel.fingerprint == rebuilt(panel, source="another place").fingerprint
     assert panel.fingerprint == rebuilt(panel, close=np.asfortranarray(panel.close)).fingerprint

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from results import Ledger, LedgerError, ResultRow, config_ids
+from results import Ledger, LedgerError, Metric, ResultRow, config_ids
 from results.leaderboard import LEGACY_LABEL, format_value, leaderboard, render
 
 
@@ -109,6 +110,35 @@ def test_an_empty_study_exports_to_every_format(ledger: Ledger, tmp_path: Path) 
         ledger.export(tmp_path / "empty.xlsx")
 
 
+def test_what_is_known_of_some_trials_is_exported_beside_them_and_null_for_the_others(filled: Ledger, tmp_path: Path) -> None:
+    known = pd.DataFrame(
+        {"verdict": ["luck", "survives"], "dsr": [0.5, float("nan")], "alike": [2, 1], "x": [0.1, 0.2]},
+        index=pd.Index([3, 1], name="trial"),
+    )
+    for ending in ("csv", "parquet", "json"):
+        assert filled.export(tmp_path / f"all.{ending}", evidence=known) == 5
+    for back in (pd.read_csv(tmp_path / "all.csv"), pd.read_parquet(tmp_path / "all.parquet")):
+        plain = filled.frame()
+        # A parameter is called x too; its column stays what it was.
+        assert back.columns.tolist() == [*plain.columns, "verdict", "dsr", "alike", "judged.x"]
+        assert back["x"].tolist()[:4] == [1, 2, 3, 4] and back["judged.x"].tolist()[1] == 0.2
+        assert back["verdict"].fillna("").tolist() == ["", "survives", "", "luck", ""]
+        assert back["dsr"].isna().tolist() == [True, True, True, False, True] and back["alike"].sum() == 3
+    records = json.loads((tmp_path / "all.json").read_text())
+    assert records[1]["evidence"] == {"verdict": "survives", "dsr": None, "alike": 1, "x": 0.2}
+    assert [record["evidence"] is None for record in records] == [True, False, True, False, True]
+
+
+def test_a_metric_without_a_direction_cannot_rank(new_location: Callable, make_header: Callable) -> None:
+    header = replace(make_header(), metrics=(*make_header().metrics, Metric("trades", None, "count")))
+    with Ledger.create(new_location(), header) as ledger:
+        for rank in (lambda: leaderboard(ledger, "trades"), lambda: ledger.top("trades")):
+            with pytest.raises(LedgerError, match="cannot rank by trades: more is neither better nor worse"):
+                rank()
+        with pytest.raises(LedgerError, match=r"are sharpe, total_return, max_drawdown, loss; trades can be a constraint$"):
+            leaderboard(ledger, "trades")
+
+
 def test_a_seed_of_64_bits_exports(ledger: Ledger, tmp_path: Path) -> None:
     config = {"seed": 2**63 + 5}
     identity = config_ids(context_of(ledger), [config])[0]
@@ -166,6 +196,9 @@ def test_values_are_formatted_for_people() -> None:
         (0.1234, "fraction", "12.34%"),
         (nan, "fraction", "n/a"),
         (nan, "ratio", "n/a"),
+        (0.94999, "probability", "0.949"),
+        (1.0, "probability", "0.999"),
+        (nan, "probability", "n/a"),
         (None, None, "–"),
         (1234567, "count", "1,234,567"),
         (2.34567, "ratio", "2.346"),

@@ -83,7 +83,7 @@ def test_missing_and_unexpected_points_are_counted(study: tuple[Path, list[bytes
     tamper(path, "DELETE FROM trials WHERE trial = 3")
     found = verify(path, points)
     assert (found.points, found.completed, found.failed, found.missing) == (20, 18, 1, 1)
-    assert points[3].hex() in found.problems[0]
+    assert points[3].hex() in found.problems[1]
     found = verify(path, points[4:])
     assert (found.points, found.completed, found.failed, found.missing, found.unexpected) == (16, 15, 1, 0, 3)
     assert verify(path, points + points).points == 20
@@ -105,3 +105,33 @@ def test_the_same_results_give_the_same_certificate_in_any_order(
     with closing(sqlite3.connect(tmp_path / "again.db")) as connection, connection:
         connection.execute("UPDATE trials SET trial = 1000 - trial")  # another search may have numbered them otherwise
     assert verify(tmp_path / "again.db", points) == verify(*study)
+
+
+def test_points_not_evaluated_yet_are_incomplete_and_results_taken_away_are_not(study: tuple[Path, list[bytes]]) -> None:
+    path, points = study
+    more = verify(path, [*points, b"not yet".ljust(16)])
+    assert (more.missing, more.vanished) == (1, 0) and more.intact and more.incomplete and not more.ok
+    for trial in (3, 4):
+        tamper(path, "DELETE FROM trials WHERE trial = ?", trial)
+    less = verify(path, points)
+    assert (less.missing, less.vanished) == (2, 2) and not (less.intact or less.incomplete or less.ok)
+    assert less.problems[0] == "2 results were accepted and are gone"
+
+
+def test_failures_tried_again_and_refused_repeats_have_not_vanished(
+    tmp_path: Path, make_header: Callable, make_rows: Callable, make_failed: Callable
+) -> None:
+    points = write_study(tmp_path / "ledger.db", make_header, make_rows, make_failed, range(19))
+    with Ledger.open(tmp_path / "ledger.db") as ledger:
+        ledger.begin_session({})
+        again = make_rows(ledger.header.context_id, [1, 2])
+        assert ledger.accept(ledger.open_attempt(1, 2), again).rejected == 2
+        assert ledger.reopen_failed() == [19]
+        assert ledger.verify([points]).vanished == 0 and ledger.verify([points]).incomplete
+        late = ledger.open_attempt(1, 1)
+        ledger.close_attempt(late, "lost")
+        ledger.accept(late, make_rows(ledger.header.context_id, [19]))
+        assert ledger.verify([points]).vanished == 0
+        ledger.accept(ledger.open_attempt(1, 1), make_rows(ledger.header.context_id, [19]))
+        assert ledger.verify([points]).ok
+        assert ledger.trial(19)["failures"] == ["ValueError: no"] and ledger.trial(1)["failures"] == []

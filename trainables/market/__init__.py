@@ -8,6 +8,7 @@ from trainables.market.errors import MarketError
 from trainables.market.files import read_directory
 from trainables.market.load import check_directory, load_market
 from trainables.market.panel import Panel
+from trainables.market.problems import warnings_of
 from trainables.market.sample import sample_drift, sample_panel
 from trainables.market.sessions import session_masks
 
@@ -27,4 +28,5 @@ __all__ = [
     "sample_panel",
     "session_masks",
     "summarise",
+    "warnings_of",
 ]

@@ -133,6 +133,12 @@ class Panel:
         """Says, bool (T, A), where the symbol has a bar."""
         return _frozen(~np.isnan(self.close), bool)
 
+    @property
+    def always_last(self) -> tuple[str, ...]:
+        """The stocks whose every bar is its session's last, as daily bars are."""
+        every = self.tradable.any(axis=0) & (self.session_last | ~self.tradable).all(axis=0)
+        return tuple(symbol for symbol, only in zip(self.symbols, every, strict=True) if only)
+
     @cached_property
     def fingerprint(self) -> str:
         """Hex blake2b-16 of times, symbols, bars, masks and assets with their costs; not of `source`.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -95,3 +96,9 @@ class Rows:
         stamp = self.times[i] if time is None else time
         when = None if np.isnat(stamp) else pd.Timestamp(stamp).tz_localize("UTC")
         self.problems.append(Problem(self.symbol, int(self.labels[i]), when, severity, reason, detail))
+
+
+def warnings_of(problems: Iterable[Problem]) -> tuple[str, ...]:
+    """Returns what a study says of the problems of its data: a line for each reason, with how often."""
+    counts = Counter(problem.reason for problem in problems)
+    return tuple(f"data: {n} × {reason} (alphasweep data check lists them)" for reason, n in counts.items())

@@ -12,7 +12,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from results.validity import Assessment, ValidityError, assess
+from results.validity import Assessment, ValidityError, assess, confidence_intervals
 
 PERIODS, TRIALS = 365, 100
 
@@ -85,8 +85,8 @@ def test_looks_beyond_the_returns_at_hand_count() -> None:
 def test_a_benchmark_that_the_winner_cannot_beat_is_remarked() -> None:
     returns = study("independent", 2, edge=8.0)
     found = assess(returns, periods_per_year=365, reps=200, splits=4, benchmarks={"buy-and-hold": returns[:, 0] + 0.001})
-    assert found.verdict.code == "survives"
-    assert any("buy-and-hold" in remark for remark in found.verdict.remarks)
+    assert found.verdict.code == "survives, but"
+    assert "but not shown to beat buy-and-hold (SPA p " in found.verdict.words
 
 
 def test_short_or_idle_studies_get_words_instead_of_numbers() -> None:
@@ -97,7 +97,29 @@ def test_short_or_idle_studies_get_words_instead_of_numbers() -> None:
     assert weeks.overfitting is None and weeks.verdict.code == "too little evidence"
     idle = assess(np.zeros((365, 5)), periods_per_year=365, trades=0, reps=50)
     assert idle.verdict.words == "too little evidence: 0 trades" and not idle.superiority
+    assert idle.overfitting is None and idle.no_choice == "none of the 5 trials ever trades"
     one = assess(rng.normal(0.003, 0.01, (365, 1)), periods_per_year=365, reps=50)
     assert one.overfitting is None and one.verdict.code == "survives"
     with pytest.raises(ValidityError, match="winner is column 7 of 5"):
         assess(rng.normal(size=(365, 5)), periods_per_year=365, winner=7)
+
+
+def test_trials_that_cannot_be_told_apart_have_no_probability_of_overfitting() -> None:
+    rng = np.random.default_rng(4)
+    behaviours = rng.normal(0.002, 0.01, (365, 3))
+    for chosen, why in (
+        ([0, 0, 0, 0], "all 4 trials behave identically"),
+        ([0, 1, 1, 0], "the 4 trials show only 2 different behaviours"),
+        ([0], "there is only one trial"),
+        ([0, 1, 2, 2], ""),
+    ):
+        found = assess(behaviours[:, chosen], periods_per_year=365, reps=50, splits=4)
+        assert found.no_choice == why and (found.overfitting is None) == bool(why) == (found.evidence.pbo is None)
+    assert found.groups.tolist() == [0, 1, 2, 2]
+
+
+def test_the_winner_s_interval_is_the_one_it_has_among_others() -> None:
+    returns = study("correlated", 5)
+    found = assess(returns, periods_per_year=365, reps=100, splits=4)
+    few = confidence_intervals(returns[:, [3, found.winner]], periods_per_year=365, reps=100, block=found.block)["sharpe"]
+    assert few.low[1] == pytest.approx(found.intervals["sharpe"].low[0], rel=1e-9)
