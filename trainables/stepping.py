@@ -41,12 +41,14 @@ class StepContext:
     Attributes:
         inputs: `Prepared.inputs`.
         folder: The trial's own, on a disk that outlives the process; its checkpoints are in it.
+        reached: Step of the last report that was taken, 0 for none.
         seed: The trial's own, derived from the study's seed and the configuration; never use a global generator.
         device: "cpu" or a torch device string.
     """
 
     inputs: Any
     folder: Path
+    reached: int = 0
     seed: int = 0
     device: str = "cpu"
 
@@ -76,7 +78,8 @@ class Stepping(Contract):
         """Runs a complete configuration and yields a report at each evaluation.
 
         When a report is yielded, `ctx.folder` holds a checkpoint of that very step. Called again with the same folder it goes on
-        from there and yields later reports only, equal to those of a run that was never interrupted. Closing the generator
+        from there and yields the reports after `ctx.reached`, equal to those of a run that was never interrupted: where a kill came
+        between a checkpoint and its report, the report of the checkpoint's own step is made first. Closing the generator
         releases memory.
         """
         ...

@@ -129,8 +129,8 @@ def test_the_selector_is_registered_and_keeps_the_contract():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("selectr", "'selectr' is unknown; did you mean 'selector'? Known: selector; your own as package.module:Class"),
-        ("zzz", "'zzz' is unknown. Known: selector"),
+        ("selectr", "'selectr' is unknown; did you mean 'selector'? Known: chronos_lora, selector, selector_robust; your own as package.module:Class"),
+        ("zzz", "'zzz' is unknown. Known: chronos_lora, selector"),
         ("no_such_module_at_all:Thing", "cannot load 'no_such_module_at_all:Thing': ModuleNotFoundError: No module named"),
         ("small_trainables:Thing", "cannot load 'small_trainables:Thing': AttributeError"),
         ("small_trainables:PARAMETERS", "'small_trainables:PARAMETERS' lacks name, version"),
