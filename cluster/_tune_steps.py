@@ -31,7 +31,7 @@ class TrialSearch(FeedSearch):
             task = None if self.failure else self.feed.next()
             if task is not None:
                 self.running[trial_id] = task
-                return {"attempt": task.attempt, "point": task.point, "folder": task.folder}
+                return {"attempt": task.attempt, "point": task.point, "folder": task.folder, "reached": task.reached}
         return Searcher.FINISHED if self.failure or self.feed.exhausted else None
 
 
@@ -97,7 +97,8 @@ class StepTrainable(tune.Trainable):
         began = time.perf_counter()
         try:
             if self._reports is None:
-                self._reports = iter(self._run(self._task["point"], Path(self._task["folder"]), _device(), self._inputs))
+                task = self._task
+                self._reports = iter(self._run(task["point"], Path(task["folder"]), task["reached"], _device(), self._inputs))
             made = next(self._reports)
         except StopIteration:
             self.cleanup()

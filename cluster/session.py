@@ -61,6 +61,31 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
             ray.shutdown()
 
 
+def share(cpu: float, gpu: float | None) -> tuple[dict[str, float], int]:
+    """Says what a trial takes of the connected cluster, and how many fit at once.
+
+    Args:
+        cpu: CPUs of a trial.
+        gpu: Cards of a trial, or a share of one; None is a whole card where there are any.
+
+    Raises:
+        ClusterError: Not even one trial fits.
+    """
+    import ray
+
+    have = ray.cluster_resources()
+    cards = have.get("GPU", 0.0)
+    needs = {"cpu": cpu, "gpu": (1.0 if cards else 0.0) if gpu is None else gpu}
+    fits = have.get("CPU", 0.0) / cpu
+    if needs["gpu"]:
+        # A trial's share lies on one card: of 0.4 each, two fit on a card, not two and a half.
+        fits = min(fits, cards * int(1.0 / needs["gpu"]) if needs["gpu"] < 1.0 else cards / needs["gpu"])
+    if fits < 1.0:
+        there = f"{have.get('CPU', 0.0):g} and {cards:g}"
+        raise ClusterError(f"resources: a trial needs {cpu:g} CPUs and {needs['gpu']:g} GPUs; the cluster has {there}")
+    return needs, int(fits)
+
+
 def check_address(address: str | None) -> None:
     """Finds out in seconds whether a cluster answers, which Ray's own attempts take minutes to give up on.
 

@@ -17,11 +17,19 @@ from cluster.packs import fit
 
 @dataclass(frozen=True)
 class TrialTask:
-    """A trial to run or to go on with: its fencing number, the number of its configuration, the folder of its checkpoints."""
+    """A trial to run or to go on with.
+
+    Attributes:
+        attempt: Fencing number.
+        point: Number of its configuration.
+        folder: Of its checkpoints.
+        reached: Step of its last report that was taken, 0 for none.
+    """
 
     attempt: int
     point: int
     folder: str
+    reached: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,8 +80,8 @@ class TrialFeed(Protocol):
         ...
 
 
-# (point, folder, device, inputs) -> reports with step, metrics and note
-Run = Callable[[int, Path, str, Any], Iterator[Any]]
+# (point, folder, reached, device, inputs) -> reports with step, metrics and note
+Run = Callable[[int, Path, int, str, Any], Iterator[Any]]
 
 
 def run_trials(feed: TrialFeed, run: Run, inputs: Any, *, slots: int, resources: Mapping[str, float], scratch: Path, name: str) -> None:
@@ -81,7 +89,7 @@ def run_trials(feed: TrialFeed, run: Run, inputs: Any, *, slots: int, resources:
 
     Args:
         feed: Source of trials and judge of reports.
-        run: Called in workers as run(point, folder, device, inputs); must be picklable.
+        run: Called in workers as run(point, folder, reached, device, inputs); must be picklable.
         inputs: Shared with every worker once, through the object store.
         slots: Trials at once.
         resources: Of one trial: `cpu`, `gpu` (a share of a card is allowed).

@@ -11,11 +11,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from sweeps.opened import OpenStudy, open_study
     from sweeps.runner import StudyResult, run
     from sweeps.study import Study, StudyError
 
-__all__ = ["Study", "StudyError", "StudyResult", "run"]
-_HOMES = {"Study": "sweeps.study", "StudyError": "sweeps.study", "StudyResult": "sweeps.runner", "run": "sweeps.runner"}
+__all__ = ["OpenStudy", "Study", "StudyError", "StudyResult", "open_study", "run"]
+_HOMES = {
+    "OpenStudy": "sweeps.opened",
+    "Study": "sweeps.study",
+    "StudyError": "sweeps.study",
+    "StudyResult": "sweeps.runner",
+    "open_study": "sweeps.opened",
+    "run": "sweeps.runner",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from sweeps import cli_results
-from sweeps.console import DirOpt, SetOpt, StudyArg, command_for, err, home_of, out, say, table
+from sweeps.console import DirOpt, SetOpt, StudyArg, command_for, err, home_of, load_study, out, say, studies_in, table
 
 app = typer.Typer(
     help="Large sweeps of trading research that lose nothing and say whether to believe the winner.",
@@ -49,24 +49,24 @@ def run(
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Rows of the leaderboard to show at the end.")] = 10,
 ) -> None:
     """Run a study, or go on with it: what has a result is not evaluated again."""
+    from results import Ledger
     from results.leaderboard import render
     from sweeps.progress import StudyProgress
-    from sweeps.runner import Search
+    from sweeps.runner import LEDGER, Search
     from sweeps.runner import run as run_study
-    from sweeps.study import Study
 
     overrides = list(set_ or []) + ([f"search.trials={trials}"] if trials is not None else [])
-    loaded = Study.load(study, overrides)
+    loaded = load_study(study, overrides, dir)
     with loaded.located():
-        progress = StudyProgress(out, loaded.objective or Search(loaded).trainable.objective)
+        objective = Search(loaded).objective
+    progress = StudyProgress(out, objective)
     options = [*(("--set", item) for item in set_ or ()), ("--trials", trials), ("--slots", slots), ("--cluster", cluster)]
     again = command_for("run", study, dir, *(str(part) for name, value in options if value is not None for part in (name, value)))
 
     def prepared(made: Any, tally: Any) -> None:
         progress.prepared()
         _show_prepared(loaded, made)
-        total = f"{tally.total:,}" if tally.total is not None else "unbounded"
-        say(f"  {'space':<12} {total} configurations ({loaded.search.sampler})")
+        say(f"  {'space':<12} {tally.total:,} configurations ({loaded.search.sampler})")
 
     try:
         with progress, loaded.located():
@@ -84,17 +84,21 @@ def run(
         say(f"Interrupted. Results accepted so far are safe; the same command goes on: {again}", console=err)
         raise typer.Exit(130) from None
     say(_outcome(result))
-    if failed := result.failed:
-        status_command = command_for("status", loaded.name, dir)
-        say(Text.assemble((f"{failed:,} configurations failed", "red"), f"; {status_command} shows why, --retry-failed tries them again."))
-    out.print(render(result.leaderboard(top=top), width=out.width))
-    say(cli_results.IN_SAMPLE)
-    say(f"Whether to believe it: {command_for('leaderboard', loaded.name, dir)}")
-    if result.tally.done and result.tally.failed == result.tally.done:
-        raise typer.Exit(1)
+    with Ledger.open(result.folder / LEDGER, readonly=True) as ledger:
+        counts, failures = ledger.counts(), _failures(ledger, 1)
+    if failed := counts["failed"]:
+        many = f"{failed:,} configurations failed" if counts["completed"] else f"All {failed:,} configurations failed"
+        say(Text.assemble((many, "red"), f"; {command_for('status', loaded.name, dir)} shows why, --retry-failed tries them again."))
+        say(failures[0])
+    if counts["completed"]:
+        out.print(render(result.leaderboard(top, objective, judged=False), width=out.width))
+        say(cli_results.IN_SAMPLE)
+        say(f"Whether to believe it: {command_for('leaderboard', loaded.name, dir)}")
     if result.stopped:
         say(Text.assemble("Stopped. Nothing is lost; the same command goes on: ", (again, "bold")))
         raise typer.Exit(130)
+    if not counts["completed"]:
+        raise typer.Exit(1)
 
 
 def _show_prepared(study: Any, made: Any) -> None:
@@ -122,17 +126,20 @@ def status(
     """Show what is done, failed and left in the studies of a folder."""
     from results import Ledger, LedgerError
     from sweeps.runner import LEDGER
+    from sweeps.study import StudyError
 
-    homes = [home_of(study, dir)] if study else sorted(p.parent for p in dir.glob(f"*/{LEDGER}"))
+    if not study and not dir.is_dir() and dir != Path("runs"):
+        raise StudyError(f"--dir {dir}: no such folder")
+    homes = [home_of(study, dir)] if study else [dir / name for name in studies_in(dir)]
     if not homes:
-        say(f"No study has run in {dir}{'' if dir.is_dir() else ' (there is no such folder)'}. Start one: alphasweep run selector_grid")
+        say(f"No studies yet in {dir}. Start one: {command_for('run', 'selector_grid', dir)}")
         return
     rows, notes = [], []
     for home in homes:
         try:
             with Ledger.open(home / LEDGER, readonly=True) as ledger:
                 rows.append(_status_row(home, ledger))
-                notes += _failures(ledger) if study else []
+                notes += _failures(ledger, 10) if study else []
         except LedgerError as error:
             if study:
                 raise
@@ -158,14 +165,14 @@ def _status_row(home: Path, ledger: Any) -> list[str | Text]:
         f"{counts['completed']:,}",
         f"{counts['failed']:,}",
         # Of the latest search: plans may share points, so their sum says nothing.
-        "–" if not plans else "unbounded" if plans[-1].count is None else f"{plans[-1].count:,}",
+        f"{plans[-1].count:,}" if plans else "–",
         "–" if not len(best) else f"{header.objective} {next(iter(best)):.4g}",
         str(last.get("started", ""))[:16].replace("T", " "),
     ]
 
 
-def _failures(ledger: Any) -> list[Text]:
-    first = ledger.failures(10)
+def _failures(ledger: Any, n: int) -> list[Text]:
+    first = ledger.failures(n)
     lines = [Text.assemble(f"  trial {row['trial']}: ", (" ".join(str(row["error"]).split()), "red")) for row in first]
     left = ledger.counts()["failed"] - len(first)
     return [*lines, Text(f"  … and {left:,} more (leaderboard --csv lists all)")] if left else lines
@@ -187,9 +194,8 @@ def ls() -> None:
 def validate(study: StudyArg, set_: SetOpt = None) -> None:
     """Check a study file and its data without running it, and show its space."""
     from sweeps.runner import Search
-    from sweeps.study import Study
 
-    loaded = Study.load(study, set_ or ())
+    loaded = load_study(study, set_ or ())
     search = Search(loaded)
     with loaded.located():
         search.check()
@@ -197,9 +203,7 @@ def validate(study: StudyArg, set_: SetOpt = None) -> None:
     _show_prepared(loaded, made)
     rows = [["" if x is None else str(x) for x in row] for row in search.space.describe()]
     out.print(table(("parameter", "kind", "values", "when"), rows))
-    size = search.sampler.size
-    count = "unbounded" if size is None else f"{size:,} configurations"
-    say(f"Valid: {count} ({loaded.search.sampler}), ranked by {loaded.objective or search.trainable.objective}.")
+    say(f"Valid: {search.sampler.size:,} configurations ({loaded.search.sampler}), ranked by {search.objective}.")
 
 
 @data_app.command("check")

@@ -9,9 +9,12 @@ import typer
 from rich.columns import Columns
 from rich.text import Text
 
-from sweeps.console import DirOpt, NameArg, SetOpt, StudyArg, command_for, export, home_of, out, say, table
+from results.digits import p_value, share
+from sweeps.console import DirOpt, NameArg, SetOpt, StudyArg, command_for, export, home_of, load_study, out, say, table
 
 if TYPE_CHECKING:
+    from results.validity import Assessment, Deflation
+    from sweeps.asked import Asked
     from sweeps.evidence import Judgement
     from trainables.timeline import Timeline
 
@@ -19,7 +22,17 @@ app = typer.Typer()
 IN_SAMPLE = Text("In-sample figures: they say what won, not what will.", "yellow")
 
 
-@app.command(name="leaderboard")
+# One line a paragraph, because the terminal breaks them.
+LEADERBOARD_HELP = (
+    "Show the best configurations of a study and whether to believe the winner; write all of them to a file.\n\n"
+    "The lines below the table are explained in docs/verdict.md, the metrics in docs/metrics.md.\n\n"
+    "A file has every trial. Trials whose daily returns are kept (all of a study of up to 10,000; of a larger one a sample and the best) "
+    "also have verdict, verdict_words, dsr, psr, sharpe_low, sharpe_high, alike and folds_won; the others have these empty. "
+    'In JSON they are the object "evidence", or null.'
+)
+
+
+@app.command(name="leaderboard", help=LEADERBOARD_HELP)
 def leaderboard_(
     study: NameArg,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Rows.")] = 20,
@@ -35,7 +48,7 @@ def leaderboard_(
     parquet: Annotated[Path | None, export("Parquet")] = None,
     dir: DirOpt = Path("runs"),
 ) -> None:
-    """Show the best configurations of a study; write all of them to a file."""
+    """Show the best configurations of a study and whether to believe the winner; write all of them to a file."""
     from results import Ledger
     from results.constraints import constraints_of
     from results.leaderboard import pareto as pareto_board
@@ -51,6 +64,7 @@ def leaderboard_(
     own = Study.load(study).constraints if study.endswith((".yaml", ".yml")) and Path(study).is_file() else None
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
         constraints = constraints_of(ledger.header, where or (), own)
+        found: Judgement | None
         if pareto is None:
             found = judge(home, sort, top, constraints)
             out.print(render(found.board, width=out.width))
@@ -60,45 +74,72 @@ def leaderboard_(
             names = [name.strip() for name in pareto.split(",") if name.strip()]
             out.print(render(pareto_board(ledger, names, top, constraints), width=out.width))
             say(IN_SAMPLE)
-        for path, fmt in ((csv, "csv"), (json, "json"), (parquet, "parquet")):
-            if path:
-                say(f"{ledger.export(path, fmt):,} trials written to {path}")
+            found = None
+        wanted = [(path, fmt) for path, fmt in ((csv, "csv"), (json, "json"), (parquet, "parquet")) if path]
+        if wanted:
+            # Verdicts are about trials, not about the one that constraints let win.
+            judged = found if found is not None and found.has_winner else judge(home, top=1, constraints=())
+            known = judged.by_trial()
+        for path, fmt in wanted:
+            say(f"{ledger.export(path, fmt, known):,} trials written to {path}")
 
 
 def describe(found: Judgement) -> list[tuple[str, str | Text]]:
-    """Puts what is known about a study's winner into lines: (name, words)."""
-    looks, judged = found.looks, found.assessment
+    """Puts what is known about a study's winner into lines: (name, words). docs/verdict.md explains each."""
+    judged = found.assessment
     lines: list[tuple[str, str | Text]] = []
-    others = f" in {looks.studies} studies" if looks.studies > 1 else ""
-    opened = f"opened {looks.openings}×" if looks.openings else "sealed"
+    opened = f"opened {found.looks.openings}×" if found.looks.openings else "sealed"
     if not found.has_winner:
         lines.append(("verdict", Text("n/a: no trial meets the constraints, so there is no winner", "yellow")))
     elif judged is None:
-        lines.append(("verdict", Text("n/a: no daily returns were kept of these trials", "yellow")))
+        whose = f"trial {found.board['trial'].iloc[0]}; a run that ends keeps the best" if found.kept else "these trials"
+        lines.append(("verdict", Text(f"n/a: no daily returns were kept of {whose}", "yellow")))
     else:
-        style = {"survives": "bold green", "luck": "yellow", "overfit": "yellow", "loses money": "red"}.get(judged.verdict.code, "yellow")
+        style = {"survives": "bold green", "loses money": "red"}.get(judged.verdict.code, "yellow")
         lines.append(("verdict", Text(str(judged.verdict), style)))
         if judged.deflation is not None:
-            independent = f", worth {judged.deflation.independent:.3g} independent trials"
-            lines.append(("looks", f"{looks.trials:,} at these data{others}{independent}"))
+            lines.append(("looks", _looks(found, judged.deflation)))
             low, high = (judged.intervals["sharpe"].low[0], judged.intervals["sharpe"].high[0])
             lines.append(("Sharpe", f"95 % interval {low:.2f} to {high:.2f}, annualised, of daily returns"))
         if judged.superiority:
-            lines.append(
-                ("against", ", ".join(f"{k} p {v.trial_p_values[judged.winner]:.2g}" for k, v in judged.superiority.items()) + " (SPA)")
-            )
-        if judged.overfitting is not None:
-            lines.append(
-                ("overfitting", f"PBO {judged.overfitting.pbo:.2f}: how often the best of one half is below the middle in the other")
-            )
-    if found.stability is not None:
-        lines.append(
-            ("folds", f"rank stability {found.stability.kendall_w:.2f} (Kendall's W; 0 is chance, 1 the same order in every fold)")
-        )
+            each = (f"{name} p {p_value(result.trial_p_values[judged.winner])}" for name, result in judged.superiority.items())
+            lines.append(("against", f"{', '.join(each)} (SPA)"))
+    if found.has_winner and found.study is not None:
+        lines += _agreement(found, found.study)
     if found.position is not None:
         lines.append(("winner", found.position.words()))
     lines.append(("holdout", opened + "".join(f"; trial {n}: {gain:+.2%}" for n, gain in found.holdout)))
     return lines
+
+
+def _looks(found: Judgement, deflation: Deflation) -> str:
+    """Says which looks at the data were clustered into how many, and which could only be counted one by one."""
+    rest = deflation.looks - found.kept
+    if not rest:
+        return f"{deflation.looks:,}, clustered into {deflation.effective:.3g} independent trials"
+    others = found.looks.trials - found.looks.own
+    where = "elsewhere" if found.looks.own <= found.kept else "others" if others else "not kept"
+    clustered = f"{found.kept:,} clustered into {deflation.effective:.3g} independent"
+    return f"{deflation.looks:,}: {clustered}, {rest:,} {where} counted singly"
+
+
+def _agreement(found: Judgement, study: Assessment) -> list[tuple[str, str | Text]]:
+    """What halves of the data and folds say of the order of the trials, or why they cannot say anything."""
+    from results.validity.overfitting import SPLITS
+
+    pbo, stable = study.overfitting, found.stability
+    short = f"{study.evidence.periods} days, {2 * SPLITS} are needed"
+    one = found.returns is None or len(set(found.returns.folds.tolist())) < 2
+    level = "there is only one fold" if one else "in one of the folds all trials are equal"
+    in_halves = "how often the best of one half is below the middle in the other"
+    in_folds = "" if stable is None else f"(Kendall's W; chance gives {1 / stable.folds:.2g}, 1 is the same order in every fold)"
+    return [
+        ("overfitting", f"PBO n/a: {study.no_choice or short}" if pbo is None else f"PBO {share(pbo.pbo)}: {in_halves}"),
+        (
+            "folds",
+            f"rank stability n/a: {study.no_choice or level}" if stable is None else f"rank stability {stable.kendall_w:.2f} {in_folds}",
+        ),
+    ]
 
 
 @app.command()
@@ -129,9 +170,8 @@ def promote(
 def plan(study: StudyArg, set_: SetOpt = None) -> None:
     """Show how a study cuts time and how large its search is, without running it."""
     from sweeps.search import Search
-    from sweeps.study import Study
 
-    loaded = Study.load(study, set_ or ())
+    loaded = load_study(study, set_ or ())
     search = Search(loaded)
     with loaded.located():
         search.check()
@@ -185,11 +225,10 @@ def audit(
 ) -> None:
     """Change the future and require that what was decided before does not move; exit 1 if it does, 3 if that could not be tried."""
     from sweeps.search import Search
-    from sweeps.study import Study
     from trainables.audit import Traceable
     from trainables.audit import audit as look
 
-    loaded = Study.load(study, set_ or ())
+    loaded = load_study(study, set_ or ())
     search = Search(loaded)
     with loaded.located():
         search.check()
@@ -197,7 +236,7 @@ def audit(
     chosen = sorted({i * (size - 1) // max(trials - 1, 1) for i in range(min(trials, size))})
     configs = [search.config(search.sampler.configs(i, i + 1)[0]) for i in chosen]
     with loaded.located(), out.status("changing the future"):
-        report = look(search.trainable, loaded.data, loaded.settings, configs, cuts=cuts, seed=loaded.seed)
+        report = look(search.packed, loaded.data, loaded.settings, configs, cuts=cuts, seed=loaded.seed)
     words = {True: Text("passed", "green"), False: Text("FAILED", "bold red"), None: Text("n/a", "yellow")}
     rows: list[list[str | Text]] = [
         [finding.check, words[finding.passed], finding.stage or "", finding.detail] for finding in report.findings
@@ -227,8 +266,11 @@ def show(
 
     with Ledger.open(home_of(study, dir) / LEDGER, readonly=True) as ledger:
         row, header = ledger.trial(trial), ledger.header
-    keys = ("config_id", "status", "error", "source", "attempt", "worker", "ended")
+    keys = ("config_id", "status", "error", "source", "worker", "ended")
     facts: list[list[str | Text]] = [[key, str(row[key])] for key in keys if row.get(key)]
+    if row["failures"]:
+        times = f"{len(row['failures']) + 1} times; before this it failed: "
+        facts.append(["tried", times + "; ".join(dict.fromkeys(" ".join(str(error).split()) for error in row["failures"]))])
     facts.append(["seconds", "n/a" if row["seconds"] is None else f"{row['seconds']:.3g}"])
     if not row["intact"]:
         facts.append(["checksum", Text("does not match: changed after it was accepted", "bold red")])
@@ -245,16 +287,38 @@ def show(
 
 @app.command()
 def verify(study: NameArg, dir: DirOpt = Path("runs")) -> None:
-    """Prove that each point has exactly one accepted result, with a matching checksum."""
+    """Prove that each point has exactly one accepted result, with a matching checksum; exit 1 if not, or not yet."""
+    from sweeps.asked import asked
     from sweeps.runner import verify as verify_study
 
-    found = verify_study(home_of(study, dir))
-    names = ("points", "completed", "failed", "missing", "duplicated", "corrupt", "unexpected")
+    home = home_of(study, dir)
+    found = verify_study(home)
+    names = ("points", "completed", "failed", "missing", "duplicated", "corrupt", "unexpected", "vanished")
     rows = [*([name, f"{getattr(found, name):,}"] for name in names), ["certificate", found.certificate]]
-    out.print(table(("", ""), rows, title=f"{study}: {'verified' if found.ok else 'NOT verified'}"))
-    for line in found.problems:
-        say(Text(f"  {line}", "red"))
+    state = "verified" if found.ok else "incomplete" if found.incomplete else "NOT verified"
+    out.print(table(("", ""), rows, title=f"{study}: {state}"))
+    if found.incomplete:
+        for line in _unfinished(study, dir, asked(home)):
+            say(Text(f"  {line}", "yellow"))
+    else:
+        for line in found.problems:
+            say(Text(f"  {line}", "red"))
     if found.failed:
         say(Text(f"  {found.failed:,} points have failed and have no metrics; {command_for('status', study, dir)} shows why", "yellow"))
     if not found.ok:
         raise typer.Exit(1)
+
+
+def _unfinished(study: str, dir: Path, searches: list[Asked]) -> list[str]:
+    """Says of each search that is not through how far it is, and which command goes on with it."""
+    lines = []
+    for search in searches:
+        if search.known == search.points:
+            continue
+        options = search.options(study)
+        again = "the same alphasweep run command" if options is None else command_for("run", study, dir, *options)
+        which = f" ({search.words()})" if len(searches) > 1 else ""
+        lines.append(f"incomplete: {search.known:,} of {search.points:,} points have a result{which}; {again} goes on")
+    if len(searches) > 1 and searches[-1].known == searches[-1].points:
+        lines.append(f"the latest search ({searches[-1].words()}) is complete")
+    return lines

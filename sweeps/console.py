@@ -5,13 +5,16 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
+
+if TYPE_CHECKING:
+    from sweeps.study import Study
 
 out = Console(emoji=False)
 err = Console(stderr=True, emoji=False)
@@ -57,6 +60,20 @@ def command_for(name: str, study: str, dir: Path, *options: str) -> str:
     return shlex.join(["alphasweep", name, study, *([] if dir == Path("runs") else ["--dir", str(dir)]), *options])
 
 
+def studies_in(folder: Path) -> list[str]:
+    """Returns the names of the studies that have run in a folder."""
+    from sweeps.runner import LEDGER
+
+    return sorted(path.parent.name for path in folder.glob(f"*/{LEDGER}"))
+
+
+def load_study(study: str, overrides: Sequence[str] = (), folder: Path = Path("runs")) -> Study:
+    """Reads a study file or a study of the library; what has run in `folder` is what a misspelled name may have meant."""
+    from sweeps.study import Study
+
+    return Study.load(study, overrides, ran=studies_in(folder))
+
+
 def home_of(study: str, folder: Path) -> Path:
     """Returns the folder of a study that has run, given its name or its file."""
     import difflib
@@ -72,7 +89,7 @@ def home_of(study: str, folder: Path) -> Path:
         return home
     if not folder.is_dir():
         raise StudyError(f"--dir {folder}: no such folder")
-    ran = sorted(p.parent.name for p in folder.glob(f"*/{LEDGER}"))
+    ran = studies_in(folder)
     near = difflib.get_close_matches(name, ran, 1)
     hint = f" Did you mean {near[0]!r}?" if near else f" There are {', '.join(ran[:10])}." if ran else ""
     raise StudyError(f"{study}: no study of that name has run in {folder}.{hint}")

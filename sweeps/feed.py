@@ -40,19 +40,21 @@ class Tally:
     """Progress for people, kept by the feed.
 
     Attributes:
-        total: Points of the plan, or None.
+        total: Points of the plan.
         known: Points that had a result when the session began (or were read from another study).
         done: Points accepted in this session.
         failed: Of these, failed.
+        stopped: Of these, stopped early.
         best: Best objective of this study so far.
         packs: Packs delivered.
         busy: Seconds of evaluation, summed over workers.
     """
 
-    total: int | None
+    total: int
     known: int = 0
     done: int = 0
     failed: int = 0
+    stopped: int = 0
     best: float = math.nan
     packs: int = 0
     busy: float = 0.0
@@ -98,8 +100,8 @@ class Backlog:
         context, defaults = ledger.header.context_id, ledger.header.defaults
         start = 0
         seen: set[bytes] = set()
-        while plan.count is None or start < plan.count:
-            stop = start + CHUNK if plan.count is None else min(start + CHUNK, plan.count)
+        while start < sampler.size:
+            stop = min(start + CHUNK, sampler.size)
             numbered = ledger.numbers(plan.offset + start, plan.offset + stop) - plan.offset
             todo = np.setdiff1d(np.arange(start, stop), numbered, assume_unique=True)
             tally.known += stop - start - len(todo)
@@ -162,12 +164,9 @@ class StudyFeed:
         return PackTask(attempt, tuple(p.index for p in points))
 
     def _draw(self) -> list[Point]:
-        size = self._size
-        if self.tally.total is not None:
-            # Towards the end the rest is shared, so that no worker waits for another's last pack.
-            left = self.tally.total - self.tally.known - self.tally.done - sum(map(len, self._flying.values()))
-            size = max(1, min(size, math.ceil(left / self._slots)))
-        points = self._backlog.take(size)
+        # Towards the end the rest is shared, so that no worker waits for another's last pack.
+        left = self.tally.total - self.tally.known - self.tally.done - sum(map(len, self._flying.values()))
+        points = self._backlog.take(max(1, min(self._size, math.ceil(left / self._slots))))
         self._drained = self._drained or not points
         return points
 
@@ -211,7 +210,10 @@ class StudyFeed:
         self._report(tally)
         if tally.failed == tally.done >= HOPELESS:
             why = next(iter(result.errors.values()))
-            raise StudyError(f"all of the first {tally.done} configurations failed, so the run was stopped. The last error: {why}")
+            raise StudyError(
+                f"all of the first {tally.done} configurations failed, so the run was stopped. The last error: {why}. "
+                "When the cause is put right, run with --retry-failed"
+            )
 
     def _resize(self, n: int, seconds: float) -> None:
         """Aims at a second of work, slowly more in long studies: Tune pays per pack and remembers each."""

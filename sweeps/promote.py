@@ -85,7 +85,7 @@ def promote(home: Path, trial: int | str | None = None, *, again: bool = False) 
         # On the record before anybody sees a number, whatever happens next.
         by = f"{getpass.getuser()}@{socket.gethostname()}"
         ledger.record(OPENED, trial=row["trial"], by=by, config_id=row["config_id"], opening=looks.openings + 1)
-        values = Evaluator(search.study, prepared.defaults).evaluate([row["config"]], prepared.inputs)[0]
+        values = Evaluator(search.study, prepared.defaults, len(prepared.days)).evaluate([row["config"]], prepared.inputs)[0]
         names = [m.name for m in header.metrics]
         held = dict(zip(names, values[: len(names)].tolist(), strict=True))
         ledger.record("holdout_result", trial=row["trial"], metrics={k: v for k, v in held.items() if np.isfinite(v)})

@@ -13,77 +13,47 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-import pandas as pd
 
-from cluster.session import check_address, ray_session
+from cluster.packs import WorkerError, run_packs
+from cluster.session import check_address, ray_session, share
+from cluster.steps import run_trials
 from results import Header, Ledger, LedgerError, Plan, Verification, series
 from results.identity import config_ids
-from results.leaderboard import leaderboard
 from results.lock import WriterLock
 from results.provenance import collect
 from sweeps.feed import CHUNK, Backlog, Point, StudyFeed, Tally
+from sweeps.opened import OpenStudy
 from sweeps.search import Evaluator, Search
-from sweeps.study import Study
+from sweeps.steps import StepEvaluator, StepFeed
+from sweeps.study import Study, StudyError
 from trainables.contract import Prepared
-
-if TYPE_CHECKING:
-    from sweeps.evidence import Judgement
+from trainables.stepping import Stepping
 
 LEDGER = "ledger.sqlite"
 BEST_KEPT = 50
 
 
 @dataclass(frozen=True, eq=False)
-class StudyResult:
-    """What a run left behind; reads from the ledger.
+class StudyResult(OpenStudy):
+    """What a run left behind: the study as it lies on disk, and what belongs to this session only.
 
     Attributes:
-        study: The study.
-        folder: Its folder, with the ledger.
         tally: Progress of this session.
         seconds: Wall time of this session.
         stopped: Whether it was asked to stop before the end.
         prepared: What was loaded.
     """
 
-    study: Study
-    folder: Path
     tally: Tally
     seconds: float
     stopped: bool
     prepared: Prepared
-
-    @property
-    def failed(self) -> int:
-        """Configurations whose result is a failure, of this session and earlier ones."""
-        with Ledger.open(self.folder / LEDGER, readonly=True) as ledger:
-            return ledger.counts()["failed"]
-
-    def leaderboard(self, top: int = 20, sort: str | None = None) -> pd.DataFrame:
-        """Returns the best trials, best first."""
-        with Ledger.open(self.folder / LEDGER, readonly=True) as ledger:
-            return leaderboard(ledger, sort or self.study.objective, top)
-
-    def judge(self, top: int = 20, sort: str | None = None) -> Judgement:
-        """Returns the leaderboard with verdicts, and what the study shows about its winner."""
-        from sweeps.evidence import judge
-
-        return judge(self.folder, sort or self.study.objective, top)
-
-    def frame(self) -> pd.DataFrame:
-        """Returns all trials."""
-        with Ledger.open(self.folder / LEDGER, readonly=True) as ledger:
-            return ledger.frame()
-
-    def verify(self) -> Verification:
-        """Proves that each point has exactly one accepted result."""
-        return verify(self.folder)
 
 
 def run(
@@ -107,7 +77,7 @@ def run(
         slots: Packs at once; default one per CPU.
         address: Ray cluster; default a local Ray on loopback.
         on_prepared: Called when data are loaded, before work starts.
-        on_progress: Called after each pack, in the driver.
+        on_progress: Called when work begins and after each pack, in the driver.
 
     Returns:
         The result; also when stopped by Ctrl-C (`stopped` is True).
@@ -126,8 +96,9 @@ def run(
     if fresh and home.exists():
         _set_aside(home)
     home.mkdir(parents=True, exist_ok=True)
-    tally = Tally(total=search.sampler.size)
+    tally, report = Tally(total=search.sampler.size), on_progress or (lambda _: None)
     with _open(home / LEDGER, header) as ledger, _stoppable() as stop:
+        prepared = replace(prepared, warnings=(*prepared.warnings, *_since_created(ledger.header, header)))
         ledger.begin_session(collect(Path.cwd()))
         if len(prepared.days):
             series.write_days(home, prepared.days, prepared.day_folds, prepared.benchmarks)
@@ -142,33 +113,35 @@ def run(
         known = ledger.top(objective, n=1)[objective].dropna()
         tally.best = float(known.iloc[0]) if len(known) else tally.best
         first = backlog.take(1)
-        reason = "finished"
+        evaluator, reason = Evaluator(study, prepared.defaults, len(prepared.days)), "finished"
         if first:
             backlog.put_back(first)
-            from cluster.packs import run_packs
-
+            report(tally)
             with ray_session(address, slots) as cpus:
-                feed = StudyFeed(
-                    backlog, ledger, plan, tally, objective, slots or cpus, on_progress or (lambda _: None), home, len(prepared.days)
-                )
-                stop.attach(feed)
                 scratch = home / "tune"
+                name = f"{study.name}-{ledger.header.context_id[:8]}-{os.getpid()}"
+                place: Any = {"scratch": scratch.absolute(), "name": name}
                 try:
-                    run_packs(
-                        feed,
-                        Evaluator(study, prepared.defaults),
-                        prepared.inputs,
-                        len(header.metrics) + len(prepared.days),
-                        slots=slots or cpus,
-                        scratch=scratch.absolute(),
-                        name=f"{study.name}-{ledger.header.context_id[:8]}-{os.getpid()}",
-                    )
+                    if isinstance(search.trainable, Stepping):
+                        needs, most = share(study.resources.cpu, study.resources.gpu)
+                        steps = StepFeed(search, backlog, ledger, plan, tally, objective, home, report)
+                        stop.attach(steps)
+                        trial = StepEvaluator(study, prepared.defaults, ledger.header.context_id)
+                        run_trials(steps, trial, prepared.inputs, slots=slots or most, resources=needs, **place)
+                    else:
+                        packs = StudyFeed(backlog, ledger, plan, tally, objective, slots or cpus, report, home, len(prepared.days))
+                        stop.attach(packs)
+                        width = len(header.metrics) + len(prepared.days)
+                        run_packs(packs, evaluator, prepared.inputs, width, slots=slots or cpus, **place)
+                except (StudyError, WorkerError):
+                    ledger.end_session("failed")
+                    raise
                 finally:
                     shutil.rmtree(scratch, ignore_errors=True)
             if stop.asked:
                 reason = "stopped"
         if len(prepared.days) and reason == "finished":  # who asked to stop is not kept waiting
-            _keep_best(ledger, plan, home, Evaluator(study, prepared.defaults), prepared, objective)
+            _keep_best(ledger, plan, home, evaluator, prepared, objective)
         ledger.end_session(reason)
     return StudyResult(study, home, tally, time.monotonic() - began, reason == "stopped", prepared)
 
@@ -214,8 +187,8 @@ def verify(home: Path) -> Verification:
                     }
                 )
                 search = Search(asked)
-                for start in range(0, plan.count or 0, CHUNK):
-                    raw = search.sampler.configs(start, min(start + CHUNK, plan.count or 0))
+                for start in range(0, search.sampler.size, CHUNK):
+                    raw = search.sampler.configs(start, min(start + CHUNK, search.sampler.size))
                     yield config_ids(ledger.header.context_id, [search.config(c) for c in raw], ledger.header.defaults)
 
         return ledger.verify(expected())
@@ -234,8 +207,20 @@ def _header(search: Search, prepared: Prepared) -> Header:
             "seed": study.seed,
         },
         metrics=tuple(trainable.metrics),
-        objective=study.objective or trainable.objective,
+        objective=search.objective,
     )
+
+
+def _since_created(old: Header, new: Header) -> Iterator[str]:
+    """Says what a study file asks for now and a study was created without, and which of the two holds."""
+    if old.objective != new.objective:
+        yield (
+            f"objective: {old.objective} when the study was created, {new.objective} now; this run ranks by {new.objective}, "
+            f"other commands by {old.objective} (leaderboard --sort {new.objective})"
+        )
+    before, now = (" and ".join(header.spec.get("constraints", ())) or "none" for header in (old, new))
+    if before != now:
+        yield f"constraints: {before} when the study was created, {now} now; the first are used (leaderboard STUDY_FILE uses the file's)"
 
 
 def _sampler_spec(study: Study) -> dict[str, Any]:
@@ -322,9 +307,9 @@ class _Stop:
 
     def __init__(self) -> None:
         self.asked = False
-        self._feed: StudyFeed | None = None
+        self._feed: StudyFeed | StepFeed | None = None
 
-    def attach(self, feed: StudyFeed) -> None:
+    def attach(self, feed: StudyFeed | StepFeed) -> None:
         self._feed = feed
         feed.stopping = self.asked
 

@@ -4,16 +4,21 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from numbers import Real
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
+from cluster.packs import PackError
 from results.constraints import ConstraintError, parse
 from search_spaces import Sampler, Space, make_sampler
+from search_spaces.stopping import Scheduler, make_scheduler
 from sweeps.study import Study, StudyError
-from trainables.contract import Checks, Context, Prepared, Registry, Trainable, check_config
+from trainables.contract import Checks, Context, Evaluation, Prepared, Registry, Trainable, TrainableError, check_config
+from trainables.stepping import Stepping
 from trainables.timeline import Protocol
 
 MOST_POINTS = 2**62  # trial numbers are 64-bit integers
@@ -27,9 +32,41 @@ class Search:
     study: Study
 
     @cached_property
-    def trainable(self) -> Trainable:
+    def trainable(self) -> Trainable | Stepping:
         """The trainable."""
         return Registry().load(self.study.trainable)
+
+    @property
+    def packed(self) -> Trainable:
+        """The trainable, as one that evaluates packs.
+
+        Raises:
+            StudyError: It reports as it goes instead.
+        """
+        if isinstance(self.trainable, Stepping):
+            raise StudyError(f"{self.study.trainable} reports as it goes and evaluates no packs, so this cannot be done with it")
+        return self.trainable
+
+    @property
+    def last_step(self) -> int:
+        """The last step of the longest trial, among the first configurations; 0 for a trainable that takes no steps."""
+        if not isinstance(self.trainable, Stepping):
+            return 0
+        defaults = {p.name: p.default for p in self.trainable.parameters}
+        first = self.sampler.configs(0, min(self.sampler.size, DERIVED_CHECKED))
+        return max(self.trainable.last_step({**defaults, **self.config(point)}) for point in first)
+
+    def scheduler(self) -> Scheduler:
+        """Makes the scheduler, which knows nothing yet.
+
+        Raises:
+            StudyError: The trainable cannot be stopped early.
+            SpaceError: Unknown options.
+        """
+        if not isinstance(self.trainable, Stepping):
+            raise StudyError(f"scheduler: {self.study.trainable} evaluates whole packs; only trials that report can be stopped early")
+        direction = next(m.direction for m in self.trainable.metrics if m.name == self.objective) or "max"
+        return make_scheduler(self.study.scheduler, total=self.last_step, direction=direction, seed=self.study.seed)
 
     @cached_property
     def space(self) -> Space:
@@ -41,14 +78,21 @@ class Search:
         """The sampler."""
         return make_sampler(self.study.search.sampler, self.space, trials=self.study.search.trials, seed=self.study.seed)
 
+    @property
+    def objective(self) -> str:
+        """The metric that ranks."""
+        return self.study.objective or self.trainable.objective
+
     @cached_property
     def protocol(self) -> Protocol:
         """How time is cut."""
         return Protocol.parse(self.study.protocol)
 
     def prepare(self, part: str = "search") -> Prepared:
-        """Loads the data for searching, or for the holdout."""
-        return self.trainable.prepare(self.study.data, self.study.settings, self.protocol, part)
+        """Loads the data for searching, or for the holdout; warns of what a parameter of this study does with them."""
+        made = self.trainable.prepare(self.study.data, self.study.settings, self.protocol, part)
+        values = [*({**made.defaults, **self.config(self.sampler.configs(0, 1)[0])}).items(), *self.space.extremes()]
+        return replace(made, warnings=(*made.warnings, *(words for value, words in made.cautions.items() if value in values)))
 
     @cached_property
     def _fixed(self) -> dict[str, Any]:
@@ -78,12 +122,18 @@ class Search:
             for config in self.sampler.configs(0, min(size, DERIVED_CHECKED)):
                 self._accept(self.config(config))
         names = [m.name for m in self.trainable.metrics]
-        if self.study.objective is not None and self.study.objective not in names:
-            near = difflib.get_close_matches(self.study.objective, names, 1)
+        ranking = [m.name for m in self.trainable.metrics if m.direction]
+        if self.objective not in names:
+            near = difflib.get_close_matches(self.objective, names, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise StudyError(f"objective: {self.objective!r} is not a metric of {self.study.trainable}; it has {', '.join(names)}.{hint}")
+        if self.objective not in ranking:
             raise StudyError(
-                f"objective: {self.study.objective!r} is not a metric of {self.study.trainable}; it has {', '.join(names)}.{hint}"
+                f"objective: {self.objective!r}: more of it is neither better nor worse; "
+                f"metrics with a direction are {', '.join(ranking) or 'none'}"
             )
+        if self.study.scheduler or isinstance(self.trainable, Stepping):
+            self.scheduler()
         try:
             parse(self.study.constraints, names)
         except ConstraintError as error:
@@ -97,10 +147,17 @@ class Search:
 
 @dataclass(frozen=True, eq=False)
 class Evaluator:
-    """What workers call: numbers of points in, metrics out."""
+    """What workers call: numbers of points in, metrics out.
+
+    Attributes:
+        study: What is evaluated.
+        defaults: `Prepared.defaults`.
+        days: How many days of returns each configuration must come with; None takes what comes.
+    """
 
     study: Study
     defaults: Mapping[str, Any]
+    days: int | None = None
 
     @cached_property
     def _search(self) -> Search:
@@ -120,11 +177,61 @@ class Evaluator:
         return self.evaluate([search.config(c) for c in configs], inputs)
 
     def evaluate(self, configs: Sequence[Mapping[str, Any]], inputs: Any) -> np.ndarray:
-        """Evaluates configurations, see `__call__`."""
-        trainable = self._search.trainable
+        """Evaluates configurations, see `__call__`.
+
+        Raises:
+            PackError: The trainable gave rows for other than its configurations.
+            TrainableError: What it gave is not what the contract asks for. Or whatever the trainable raises.
+        """
+        trainable = self._search.packed
         complete = [{**self.defaults, **check_config(trainable, config)} for config in configs]
         made = trainable.evaluate_pack(complete, Context(inputs, seed=self.study.seed))
-        if len(made.metrics) != len(configs):
-            raise StudyError(f"{self.study.trainable}.evaluate_pack gave {len(made.metrics)} rows for {len(configs)} configurations")
-        values = made.metrics[[m.name for m in trainable.metrics]].to_numpy(float)
-        return values if made.returns is None else np.hstack([values, made.returns])
+        try:
+            values = _metrics(made, [m.name for m in trainable.metrics], len(configs))
+            returns = _returns(made.returns, len(configs), self.days)
+        except (PackError, TrainableError) as error:
+            raise type(error)(f"{self.study.trainable}.evaluate_pack gave {error}") from None
+        return values if returns is None else np.hstack([values, returns])
+
+
+def _metrics(made: Any, names: list[str], n: int) -> np.ndarray:
+    """Returns an evaluation's metrics, float64 (n, metrics), or says what they are and should be."""
+    if not isinstance(made, Evaluation):
+        raise TrainableError(f"{_kind(made)}; expected a trainables.contract.Evaluation, Evaluation(metrics, returns)")
+    table = made.metrics
+    if not isinstance(table, pd.DataFrame):
+        raise TrainableError(f"{_kind(table)} as metrics; expected a DataFrame with columns {', '.join(names)}")
+    given = list(table.columns)
+    if wrong := [name for name in names if given.count(name) != 1]:
+        came = f"columns {', '.join(map(str, given))}" if given else "no columns"
+        raise TrainableError(f"metrics with {came}; expected {', '.join(names)} (missing or doubled: {', '.join(wrong)})")
+    if len(table) != n:
+        raise PackError(f"metrics of {len(table)} rows for {n} configurations; expected one row each, in their order")
+    for name in names:
+        if not pd.api.types.is_numeric_dtype(table[name]):
+            for value in table[name]:
+                if value is not None and not isinstance(value, Real):
+                    raise TrainableError(f"{value!r:.60} as metric {name}; expected a number, NaN where there is none")
+    return table[names].to_numpy(float)
+
+
+def _returns(given: Any, n: int, days: int | None) -> np.ndarray | None:
+    """Returns an evaluation's daily returns, (n, days), or says what they are and should be."""
+    if given is None and not days:
+        return None
+    expected = f"expected {'(n, days)' if days is None else (n, days)}: a row for each configuration, a column for each of `Prepared.days`"
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        raise TrainableError(f"returns whose rows differ in length; {expected}") from None
+    if array.dtype.kind not in "fiub":
+        raise TrainableError(f"{'no returns (None)' if given is None else f'returns of {array.dtype} values'}; {expected}")
+    if array.ndim == 2 and len(array) != n:
+        raise PackError(f"returns of shape {array.shape} for {n} configurations; {expected}")
+    if array.ndim != 2 or days not in (None, array.shape[1]):
+        raise TrainableError(f"returns of shape {array.shape}; {expected}")
+    return array
+
+
+def _kind(value: Any) -> str:
+    return "nothing (None)" if value is None else f"a {type(value).__name__}"

@@ -45,7 +45,7 @@ class Origin:
         key = re.sub(r"\[\d+\]", "", head)
         if colon and (place := self.place(key)) != self.where:
             return f"{place}: {message}"
-        for section in ("search", "settings", "data", "protocol", "fixed", "space"):
+        for section in ("search", "scheduler", "settings", "data", "protocol", "fixed", "space"):
             if colon and (f"{section}.{key}" in self.places or (section == "search" and key in Search.model_fields)):
                 return f"{self.place(f'{section}.{key}')}: {section}.{head}: {rest}"
         return f"{self.where}: {message}"
@@ -74,6 +74,19 @@ class Search(BaseModel):
     trials: WholeNumber | None = Field(default=None, ge=1)
 
 
+class Resources(BaseModel):
+    """What one trial of a trainable that reports needs; packs take a CPU each.
+
+    Attributes:
+        cpu: CPUs.
+        gpu: Cards, or a share of one; a whole one by default where the cluster has any.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    cpu: float = Field(default=1.0, gt=0.0, le=1024)
+    gpu: float | None = Field(default=None, ge=0.0, le=1024)
+
+
 class Study(BaseModel):
     """A validated study.
 
@@ -87,6 +100,8 @@ class Study(BaseModel):
         fixed: Parameters held at one value.
         space: Parameters swept.
         search: Sampler and number of trials.
+        scheduler: Which trials are stopped early, for trainables that report (`search_spaces.stopping`).
+        resources: Of one trial of a trainable that reports.
         objective: Metric that ranks; the trainable's own by default.
         constraints: Bounds a winner must meet, each `METRIC OP NUMBER`; they choose among results and change none.
         seed: Seed of everything random.
@@ -102,6 +117,8 @@ class Study(BaseModel):
     fixed: dict[str, Any] = Field(default_factory=dict)
     space: dict[str, Any]
     search: Search = Search()
+    scheduler: dict[str, Any] = Field(default_factory=dict)
+    resources: Resources = Resources()
     objective: str | None = None
     constraints: list[str] = Field(default_factory=list)
     seed: WholeNumber = 0
@@ -121,17 +138,18 @@ class Study(BaseModel):
         return value
 
     @classmethod
-    def load(cls, source: str | Path, overrides: Iterable[str] = ()) -> Study:
+    def load(cls, source: str | Path, overrides: Iterable[str] = (), ran: Iterable[str] = ()) -> Study:
         """Reads a study file, or a study of the library by name.
 
         Args:
             source: Path of a YAML file, or a name listed by `alphasweep ls`.
             overrides: `key.path=value` settings; values are YAML. `data.source` replaces the whole `data` section.
+            ran: Names of studies that have run, for messages.
 
         Raises:
             StudyError: What is wrong, where, and what would be right.
         """
-        path = find(source)
+        path = find(source, ran)
         mapping, lines = _parse(_text(path), str(path))
         places = {key: f"{path}, line {line}" for key, line in lines.items()}
         settings = list(overrides)
@@ -168,11 +186,21 @@ class Study(BaseModel):
         except ValueError as error:
             if type(error).__module__.partition(".")[0] not in {"search_spaces", "trainables"} and type(error) is not StudyError:
                 raise
-            raise StudyError(self._origin.locate(str(error))) from error
+            hint = self._source_elsewhere() if str(error).startswith("data.source: ") else ""
+            raise StudyError(self._origin.locate(f"{error}{hint}")) from error
+
+    def _source_elsewhere(self) -> str:
+        """Says so if a source that is not here is beside the study file."""
+        source, folder = self.data.get("source"), Path(self._origin.where).parent
+        parts = [part.strip() for part in source.split(",")] if isinstance(source, str) else source
+        for part in parts if isinstance(parts, list) else ():
+            if isinstance(part, str) and not Path(part).exists() and (folder / part).exists():
+                return f". It exists beside the study file: write {folder / part}, or run from {folder}"
+        return ""
 
 
-def find(source: str | Path) -> Path:
-    """Returns the file of a study: a path, or a name in the library.
+def find(source: str | Path, ran: Iterable[str] = ()) -> Path:
+    """Returns the file of a study: a path, or a name in the library; `ran` are other names it may have been taken for.
 
     Raises:
         StudyError: No such file or library study; names the nearest.
@@ -188,8 +216,10 @@ def find(source: str | Path) -> Path:
     if path.is_dir():
         shown = f"; in it are {', '.join(list(beside)[:10])}" if beside else ""
         raise StudyError(f"{source}: a folder, not a study file{shown}")
-    near = difflib.get_close_matches(str(path), [*beside, *library], 1)
-    hint = f" Did you mean {near[0]!r}?" if near else ""
+    files = {name: next((p for p in beside if Path(p).stem == name), name if name in library else None) for name in ran}
+    near = difflib.get_close_matches(str(path), [*files, *beside, *library], 1)
+    meant = files.get(near[0], near[0]) if near else None
+    hint = f" Did you mean {meant!r}?" if meant else f" {near[0]!r} has run; name its study file to run it again." if near else ""
     raise StudyError(f"{source}: no such file, and no study of that name in the library ({', '.join(library)}).{hint}")
 
 
@@ -309,6 +339,7 @@ def _override(mapping: dict[str, Any], item: str, places: dict[str, str]) -> Non
         places.setdefault(".".join(path[:i]), places[name])
 
 
+_SECTIONS: dict[str, type[BaseModel]] = {"search": Search, "resources": Resources}
 _NEEDED = {
     "name": "give the study a name",
     "trainable": "name what is swept, for example `trainable: selector`, or your own as package.module:Class",
@@ -333,7 +364,7 @@ def _explain(item: Any, origin: Origin) -> str:
     elif kind == "greater_than_equal":
         wanted = f"give a whole number of at least {item['ctx']['ge']}"
     elif kind in ("dict_type", "model_type"):
-        fields = list(Search.model_fields) if path == "search" else []
+        fields = list(_SECTIONS[path].model_fields) if path in _SECTIONS else []
         wanted = f"give a mapping of {', '.join(fields)}" if fields else "give a mapping of keys to values"
     else:
         wanted = item["msg"].removeprefix("Value error, ")
@@ -343,7 +374,7 @@ def _explain(item: Any, origin: Origin) -> str:
 def _known(path: str, origin: Origin) -> str:
     """Says what an unknown key may have been meant to be, and what is allowed in its place."""
     section, _, name = path.rpartition(".")
-    known = list((Search if section else Study).model_fields)
+    known = list(_SECTIONS.get(section, Study).model_fields)
     near = difflib.get_close_matches(name, known, 1)
     elsewhere = [f"search.{key}" for key in Search.model_fields] + sorted(k for k in origin.places if k.count(".") == 1)
     if not near:

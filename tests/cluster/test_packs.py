@@ -8,7 +8,7 @@ import textwrap
 import numpy as np
 import pytest
 
-from cluster.packs import PackResult, PackTask, isolate, run_packs
+from cluster.packs import PackError, PackResult, PackTask, isolate, run_packs
 from cluster.session import ClusterError, ray_session
 
 
@@ -36,6 +36,18 @@ def test_every_point_may_fail() -> None:
     metrics, errors = isolate(evaluate, [5, 6, 7], 1)
     assert np.isnan(metrics).all()
     assert sorted(errors) == [0, 1, 2]
+
+
+def test_a_pack_whose_rows_belong_to_nobody_fails_as_a_whole_at_once() -> None:
+    calls = []
+
+    def evaluate(points):
+        calls.append(len(points))
+        raise PackError("one row for all")
+
+    metrics, errors = isolate(evaluate, [5, 6, 7], 2)
+    assert np.isnan(metrics).all() and metrics.shape == (3, 2)
+    assert errors == dict.fromkeys(range(3), "PackError: one row for all") and calls == [3]
 
 
 class ListFeed:

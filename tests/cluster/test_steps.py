@@ -19,10 +19,11 @@ from cluster.steps import TrialReport, TrialTask, run_trials
 LAST = 6
 
 
-def work(point: int, folder: Path, device: str, inputs: Any) -> Iterator[Any]:
+def work(point: int, folder: Path, reached: int, device: str, inputs: Any) -> Iterator[Any]:
     """Counts to six, with a checkpoint before each report."""
     place = folder / "step.json"
     done = json.loads(place.read_text()) if place.exists() else 0
+    assert reached == done
     for step in range(done + 1, LAST + 1):
         if point == inputs["raise_at"] and step == 3:
             raise ZeroDivisionError("at three")
@@ -50,7 +51,7 @@ class Feed:
         point = self.running[self.attempts] = self.todo.popleft()
         home = self.folder / str(point)
         home.mkdir(exist_ok=True)
-        return TrialTask(self.attempts, point, str(home))
+        return TrialTask(self.attempts, point, str(home), max([s for p, s, _ in self.reports if p == point], default=0))
 
     @property
     def exhausted(self) -> bool:

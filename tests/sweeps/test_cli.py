@@ -13,19 +13,15 @@ import time
 from collections.abc import Callable
 from contextlib import closing
 from importlib.metadata import version
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 import typer
-from rich.console import Console
 
 from results import Ledger
 from sweeps.cli import app
-from sweeps.feed import Tally
-from sweeps.progress import StudyProgress
 from sweeps.runner import LEDGER
 
 Command = Callable[..., Any]
@@ -133,10 +129,18 @@ def test_a_folder_or_study_that_is_not_there_is_a_user_error(command: Command, t
     assert (done.code, done.err) == (2, f"error toy: no study of that name has run in {tmp_path}.\n")
 
 
-def test_the_status_of_a_folder_without_studies_says_how_to_start(command: Command, tmp_path: Path) -> None:
+def test_the_status_of_a_folder_without_studies_says_how_to_start(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     done = command("status", "--dir", tmp_path)
-    assert (done.code, done.out) == (0, f"No study has run in {tmp_path}. Start one: alphasweep run selector_grid\n")
-    assert "there is no such folder" in command("status", "--dir", tmp_path / "nowhere").out
+    assert (done.code, done.out) == (0, f"No studies yet in {tmp_path}. Start one: alphasweep run selector_grid --dir {tmp_path}\n")
+    monkeypatch.chdir(tmp_path)
+    assert command("status").out == "No studies yet in runs. Start one: alphasweep run selector_grid\n"
+
+
+def test_the_status_of_a_folder_that_is_not_there_is_a_user_error(command: Command, tmp_path: Path) -> None:
+    done = command("status", "--dir", tmp_path / "nowhere")
+    assert (done.code, done.err) == (2, f"error --dir {tmp_path / 'nowhere'}: no such folder\n")
 
 
 def test_a_file_in_place_of_the_folder_is_a_user_error(command: Command, toy_file: Path) -> None:
@@ -362,6 +366,37 @@ def test_a_study_with_all_results_runs_again_without_work(command: Command, runs
 
 
 @pytest.mark.ray
+def test_a_study_of_failures_says_so_and_what_to_do_whenever_it_is_run(command: Command, toy_file: Path, tmp_path: Path) -> None:
+    for first in (True, False):
+        done = command("run", toy_file, "--set", "space.x=[3]", "--dir", tmp_path, "--slots", 1)
+        assert (done.code, "Nothing to do: all 2 points have a result.\n" in done.out) == (1, not first)
+        assert f"All 2 configurations failed; alphasweep status toy --dir {tmp_path} shows why, --retry-failed tries" in done.out
+        assert "  trial 0: ValueError: no value [red] at 3\n" in done.out
+        assert "rank" not in done.out, "there is nothing to rank"
+    done = command("run", toy_file, "--set", "space.x=[2, 3]", "--dir", tmp_path, "--slots", 1)
+    assert done.code == 0
+    assert "\n2 configurations failed; " in done.out and "rank" in done.out
+
+
+@pytest.mark.ray
+def test_a_run_says_which_objective_and_constraints_hold_where_the_file_has_others(command: Command, runs: Path, toy_file: Path) -> None:
+    told = "when the study was created"
+    assert told not in command("run", toy_file, "--dir", runs).out
+    done = command("run", toy_file, "--set", "objective=cost", "--set", "constraints=['share >= 10%']", "--dir", runs)
+    assert f"  objective: score {told}, cost now; this run ranks by cost, other commands by score (leaderboard --sort cost)\n" in done.out
+    assert f"  constraints: none {told}, share >= 10% now; the first are used" in done.out
+    assert "top 10 of 10 by cost" in done.out
+
+
+@pytest.mark.ray
+def test_a_name_of_a_study_that_has_run_is_no_misspelling_of_the_library(command: Command, runs: Path) -> None:
+    (runs / "toy").rename(runs / "selector_mine")
+    done = command("run", "selector_mine", "--dir", runs)
+    assert done.code == 2
+    assert done.err.endswith(" 'selector_mine' has run; name its study file to run it again.\n")
+
+
+@pytest.mark.ray
 def test_a_study_that_is_running_already_is_told_who_has_it(command: Command, runs: Path, toy_file: Path) -> None:
     with Ledger.open(runs / "toy" / LEDGER):
         done = command("run", toy_file, "--dir", runs)
@@ -408,28 +443,3 @@ def wait_for_results(path: Path) -> None:
                     return
         time.sleep(0.1)
     raise AssertionError("no result after a minute")
-
-
-@pytest.mark.parametrize("total", [1_105_920, None])
-def test_the_progress_line_cuts_no_number_short_at_80_columns(total: int | None) -> None:
-    screen = StringIO()
-    console = Console(file=screen, force_terminal=True, width=80, color_system=None)
-    with StudyProgress(console, "annualised_return") as progress:
-        progress.prepared()
-        progress.update(Tally(total, known=500_000, done=12_345, failed=3, best=1.23456))
-    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
-    assert "512,345 of 1,105,920" in shown if total else "512,345 done" in shown
-    assert "…" not in shown
-    assert "1.235" in shown
-    assert "3 failed" in shown
-
-
-def test_results_that_were_there_already_do_not_count_as_speed(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = 100.0
-    monkeypatch.setattr(time, "monotonic", lambda: now)
-    screen = StringIO()
-    progress = StudyProgress(Console(file=screen, width=80), "score")
-    progress.prepared()
-    now = 111.0
-    progress.update(Tally(1_000_000, known=500_000, done=11_000, best=0.5))
-    assert screen.getvalue() == "511,000 of 1,000,000  1,000/s, 0:08:09 left  best score 0.5\n"

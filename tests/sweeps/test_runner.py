@@ -40,7 +40,7 @@ def scores(folder: Path, name: str = "toy") -> pd.DataFrame:
 def test_a_study_runs_to_its_end_and_is_verified(tmp_path: Path) -> None:
     seen = []
     result = run(toy(), tmp_path, slots=2, on_progress=lambda t: seen.append(t.done))
-    assert result.tally.done == 40 and not result.stopped and seen[-1] == 40
+    assert result.tally.done == 40 and not result.stopped and (seen[0], seen[-1]) == (0, 40)
     frame = scores(tmp_path)
     np.testing.assert_allclose(frame["score"], np.sin(np.arange(40) * 12.9898) * np.linspace(0, 1, 1000).sum(), rtol=1e-12)
     assert result.verify().ok
@@ -165,12 +165,14 @@ def test_workers_that_cannot_start_end_the_run_with_the_cause(tmp_path: Path) ->
         run(toy(settings={"unpicklable": True}), tmp_path, slots=2)
     with Ledger.open(tmp_path / "toy" / LEDGER, readonly=True) as ledger:
         assert ledger.counts()["completed"] == ledger.counts()["failed"] == 0
+        assert ledger.sessions()[-1]["reason"] == "failed"
 
 
 def test_another_objective_ranks_by_it(tmp_path: Path) -> None:
     run(toy(), tmp_path, slots=2)
     other = run(toy(objective="cost"), tmp_path, slots=2)
     assert other.tally.best == 0.0 and other.leaderboard(1)["cost"].item() == 0.0
+    assert other.prepared.warnings[0].startswith("objective: score when the study was created, cost now; this run ranks by cost")
 
 
 def test_a_study_whose_results_were_reused_can_go_away(tmp_path: Path) -> None:

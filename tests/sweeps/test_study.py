@@ -111,6 +111,11 @@ def test_where_a_study_comes_from_is_no_part_of_it_and_travels_with_it(tmp_path:
         ("space:\n", "spcae:\n", "FILE: space is missing; list the parameters to sweep"),
         ("space:\n", "spcae:\n", "FILE, line 11: spcae is not a key of a study; did you mean 'space'?"),
         ("sortino", "sortinoo", "FILE, line 16: objective: 'sortinoo' is not a metric of selector; it has total_return, sortino"),
+        (
+            "sortino",
+            "trades",
+            "FILE, line 16: objective: 'trades': more of it is neither better nor worse; metrics with a direction are total_return,",
+        ),
         ("sortino", "[sortino]", "FILE, line 16: objective: give text (it is ['sortino'])"),
         ("min_edge:", "min_egde:", "FILE, line 13: space.min_egde: selector has no such parameter; did you mean 'min_edge'?"),
         ("lag: 1", "lga: 1", "FILE, line 10: fixed.lga: selector has no such parameter; did you mean 'lag'?"),
@@ -144,6 +149,26 @@ def test_a_mistake_is_told_with_file_line_key_and_what_is_right(tmp_path: Path, 
 )
 def test_mistakes_about_data_and_settings_are_told_as_well(tmp_path: Path, old: str, new: str, told: str) -> None:
     assert complaint(tmp_path, old, new, prepare=True).startswith(told)
+
+
+def test_a_source_that_is_beside_the_study_file_and_not_here_is_told_with_what_to_write(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "mine" / "bars").mkdir(parents=True)
+    file = tmp_path / "mine" / "mine.yaml"
+    monkeypatch.chdir(tmp_path)
+    for source in ("bars", "[mine/bars, bars]", "elsewhere"):
+        file.write_text(GOOD.replace("source: sample\n  bars: 600\n  seed: 7", f"source: {source}"))
+        with pytest.raises(StudyError) as error:
+            study = Study.load(Path("mine/mine.yaml"))
+            with study.located():
+                Search(study).prepare()
+        told = str(error.value)
+        assert told.endswith(". It exists beside the study file: write mine/bars, or run from mine") == (source != "elsewhere"), told
+
+
+def test_a_metric_that_is_better_when_small_can_be_the_objective(tmp_path: Path) -> None:
+    Search(Study.load(written(tmp_path, GOOD.replace("sortino", "volatility")))).check()
 
 
 def test_all_mistakes_of_a_file_are_told_at_once(tmp_path: Path) -> None:
@@ -202,6 +227,21 @@ def test_a_missing_file_names_the_nearest_one(tmp_path: Path) -> None:
         find(tmp_path / "mien.yaml")
     with pytest.raises(StudyError, match=r"selector_gird: no such file, and no study of that name.* Did you mean 'selector_grid'\?"):
         find("selector_gird")
+
+
+def test_a_name_is_sought_among_what_has_run_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for source, told in (
+        ("selector_mine", "'selector_mine' has run; name its study file to run it again."),
+        ("selector_min", "'selector_mine' has run; name its study file to run it again."),
+        ("selector_gird", "Did you mean 'selector_grid'?"),
+    ):
+        with pytest.raises(StudyError) as error:
+            Study.load(source, ran=["selector_grid", "selector_mine"])
+        assert str(error.value).endswith(told)
+    Path("selector_mine.yaml").write_text(GOOD)
+    with pytest.raises(StudyError, match=r"Did you mean 'selector_mine\.yaml'\?"):
+        Study.load("selector_mine", ran=["selector_mine"])
 
 
 def test_a_folder_in_place_of_a_file_names_the_files_in_it(tmp_path: Path) -> None:

@@ -1,0 +1,95 @@
+"""What a study was asked for, search by search, and how much of each has a result."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from results import Ledger, Plan
+from results.identity import config_ids
+from results.reader import LedgerReader
+from sweeps.feed import CHUNK
+from sweeps.runner import LEDGER
+from sweeps.search import Search
+from sweeps.study import Study, StudyError, find
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One search of a study.
+
+    Attributes:
+        number: 1 for the first, 2 for the second, …
+        plan: As the ledger has it.
+        study: The study as it was then.
+        points: Different configurations in it.
+        known: Of these, with a result.
+    """
+
+    number: int
+    plan: Plan
+    study: Study
+    points: int
+    known: int
+
+    def words(self) -> str:
+        """Returns what it was, such as "plan 1: grid, 4,000 trials, asked 2026-03-01 12:00 UTC"."""
+        search = self.study.search
+        trials = "all" if search.trials is None else f"{search.trials:,} trials"
+        return f"plan {self.number}: {search.sampler}, {trials}, asked {self.plan.created[:16].replace('T', ' ')} UTC"
+
+    def options(self, source: str) -> tuple[str, ...] | None:
+        """Returns the options with which `alphasweep run SOURCE` goes on with this search; None if it took others to ask for it."""
+        try:
+            written = Study.load(find(source))
+        except StudyError:
+            return None
+        trials = self.study.search.trials
+        options = () if trials is None or trials == written.search.trials else ("--trials", str(trials))
+        if trials is None and written.search.trials is not None:
+            return None
+        same = all(_plain(written, self.study, key) for key in ("name", "trainable", "data", "settings", "protocol", "fixed", "seed"))
+        same = same and Search(written).space.to_dict() == dict(self.plan.space) and written.search.sampler == self.study.search.sampler
+        return options if same else None
+
+
+def asked(home: Path) -> list[Asked]:
+    """Returns every search a study was asked for, oldest first.
+
+    Args:
+        home: The study's folder.
+
+    Raises:
+        LedgerError: No ledger, or one that cannot be read.
+    """
+    with Ledger.open(home / LEDGER, readonly=True) as ledger:
+        study = Study.parse(ledger.header.spec)
+        found = []
+        for number, plan in enumerate(ledger.plans(), 1):
+            then = _as_then(study, plan)
+            points: set[bytes] = set()
+            known = 0
+            for ids in _identities(ledger, then):
+                fresh = set(ids) - points
+                points |= fresh
+                known += len(ledger.known(fresh))
+            found.append(Asked(number, plan, then, len(points), known))
+        return found
+
+
+def _identities(ledger: LedgerReader, study: Study) -> Iterator[list[bytes]]:
+    search = Search(study)
+    for start in range(0, search.sampler.size, CHUNK):
+        raw = search.sampler.configs(start, min(start + CHUNK, search.sampler.size))
+        yield config_ids(ledger.header.context_id, [search.config(c) for c in raw], ledger.header.defaults)
+
+
+def _as_then(study: Study, plan: Plan) -> Study:
+    spec = dict(plan.sampler)
+    search = study.search.model_copy(update={"sampler": spec["sampler"], "trials": spec["trials"]})
+    return study.model_copy(update={"space": dict(plan.space), "fixed": spec["fixed"], "seed": spec["seed"], "search": search})
+
+
+def _plain(left: Study, right: Study, key: str) -> bool:
+    return bool(getattr(left, key) == getattr(right, key))

@@ -1,0 +1,223 @@
+"""Trials that report: hands them out, judges their reports, and puts both into the ledger before anything else happens."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cluster.steps import TrialReport, TrialTask
+from results import Ledger, Plan, ResultRow, reports
+from results.identity import config_id, trial_seed
+from results.reports import ReportRow
+from sweeps.feed import HOPELESS_DEATHS, Backlog, Point, Tally
+from sweeps.search import Search
+from sweeps.study import Study, StudyError
+from trainables.contract import check_config
+from trainables.stepping import Report, StepContext, Stepping
+
+DEATHS = 2  # of a trial's worker without a report between them, after which the trial has failed
+HOPELESS = 8  # failures without a success after which a run is stopped
+
+
+@dataclass(frozen=True)
+class StepEvaluator:
+    """What workers call: the number of a point in, reports out.
+
+    Attributes:
+        study: What is evaluated.
+        defaults: `Prepared.defaults`.
+        context: Identity of the study's context; a trial's seed follows from it and the configuration.
+    """
+
+    study: Study
+    defaults: Mapping[str, Any]
+    context: str
+
+    def __call__(self, point: int, folder: Path, reached: int, device: str, inputs: Any) -> Iterator[Report]:
+        """Runs one trial."""
+        search = Search(self.study)
+        return self.evaluate(search.config(search.sampler.configs(point, point + 1)[0]), folder, reached, device, inputs)
+
+    def evaluate(self, config: Mapping[str, Any], folder: Path, reached: int, device: str, inputs: Any) -> Iterator[Report]:
+        """Runs the trial of a configuration."""
+        trainable = Search(self.study).trainable
+        if not isinstance(trainable, Stepping):
+            raise StudyError(f"{self.study.trainable} evaluates packs and takes no steps")
+        complete = {**self.defaults, **check_config(trainable, config)}
+        seed = trial_seed(self.study.seed, config_id(self.context, config, self.defaults))
+        yield from trainable.evaluate(complete, StepContext(inputs, folder, reached, seed, device))
+
+
+@dataclass
+class Running:
+    """A trial at work, for people too.
+
+    Attributes:
+        point: Its configuration.
+        trial: Its number.
+        last: Step at which it is done.
+        step: Step it has reached.
+        value: Its objective there.
+        seconds: Work so far, earlier sessions included.
+        done: Steps of this session.
+        spent: Seconds of this session.
+    """
+
+    point: Point
+    trial: int
+    last: int
+    step: int = 0
+    value: float = math.nan
+    seconds: float = 0.0
+    done: int = 0
+    spent: float = 0.0
+    metrics: list[float] = field(default_factory=list)
+
+
+class StepFeed:
+    """The study's side of `cluster.steps`: every report is judged once, in the order of the ledger."""
+
+    def __init__(
+        self,
+        search: Search,
+        backlog: Backlog,
+        ledger: Ledger,
+        plan: Plan,
+        tally: Tally,
+        objective: str,
+        home: Path,
+        show: Callable[[Tally], None],
+    ):
+        self._backlog, self._ledger, self._plan, self._show = backlog, ledger, plan, show
+        self._scheduler, self._trainable = search.scheduler(), search.trainable
+        self._home, self._names = home, ledger.header.metric_names
+        self._objective = self._names.index(objective)
+        self._sign = -1.0 if ledger.header.metric(objective).direction == "min" else 1.0
+        self.tally = tally
+        self.stopping = False
+        self.running: dict[int, Running] = {}
+        self._again: deque[Point] = deque()
+        self._deaths: dict[bytes, int] = {}
+        self._drained = False
+        self._seen: dict[bytes, ReportRow] = {}
+        self._spent: dict[bytes, float] = {}
+        # What was judged is judged again, in the same order, so that the scheduler knows what it knew.
+        for row in reports.read(ledger):
+            self._scheduler.report(row.trial, row.step, float(row.metrics[self._objective]))
+            self._note(row)
+
+    def _note(self, row: ReportRow) -> None:
+        self._seen[row.config_id] = row
+        self._spent[row.config_id] = self._spent.get(row.config_id, 0.0) + (row.seconds or 0.0)
+
+    def next(self) -> TrialTask | None:
+        """Returns the next trial, None if there is none now."""
+        if self.stopping:
+            return None
+        points = [self._again.popleft()] if self._again else self._backlog.take(1)
+        if not points:
+            self._drained = True
+            return None
+        point = points[0]
+        attempt = self._ledger.open_attempt(self._plan.plan_id, 1)
+        complete = {**self._ledger.header.defaults, **point.config}
+        last = self._trainable.last_step(complete) if isinstance(self._trainable, Stepping) else 0
+        made = Running(point, self._plan.offset + point.index, last)
+        if (before := self._seen.get(point.config_id)) is not None:
+            made.step, made.value, made.metrics = before.step, float(before.metrics[self._objective]), list(before.metrics)
+            made.seconds = self._spent[point.config_id]
+        self.running[attempt] = made
+        folder = self._home / "trials" / point.config_id.hex()
+        folder.mkdir(parents=True, exist_ok=True)
+        return TrialTask(attempt, point.index, str(folder.absolute()), made.step)
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether no trial will come again."""
+        return self.stopping or (self._drained and not self._again and not self.running)
+
+    def report(self, report: TrialReport) -> bool:
+        """Judges a report and keeps it; True ends the trial."""
+        made = self.running[report.attempt]
+        values = [float(report.metrics.get(name, math.nan)) for name in self._names]
+        row = ReportRow(made.trial, made.point.config_id, report.step, values, report.seconds, report.note)
+        before = self._seen.get(row.config_id)
+        if before is not None and row.step <= before.step:
+            # Between the last checkpoint and a kill: done again, judged before.
+            self._ledger.record("repeated", trial=made.trial, step=row.step)
+            return self._halt(report.attempt)
+        decision = self._scheduler.report(made.trial, row.step, values[self._objective])
+        self._note(row)
+        made.done, made.spent = made.done + row.step - made.step, made.spent + report.seconds
+        made.step, made.value, made.metrics, made.seconds = row.step, values[self._objective], values, made.seconds + report.seconds
+        self._deaths.pop(row.config_id, None)
+        ended = self._result(made, "stopped") if decision.stop else None
+        self._ledger.report(report.attempt, row, ended, {k: _plain(v) for k, v in asdict(decision).items()} if decision.stop else None)
+        self.tally.busy += report.seconds
+        if decision.stop:
+            del self.running[report.attempt]
+            self.tally.done += 1
+            self.tally.stopped += 1
+        self._show(self.tally)
+        return decision.stop or self._halt(report.attempt)
+
+    def _halt(self, attempt: int) -> bool:
+        """Lets go of a trial when the study is asked to stop: its checkpoint is where it goes on."""
+        if self.stopping and attempt in self.running:
+            self._ledger.close_attempt(attempt, "lost")
+            del self.running[attempt]
+        return self.stopping
+
+    def finished(self, attempt: int) -> None:
+        """Accepts the result of a trial that came to its end."""
+        made = self.running.pop(attempt)
+        if not made.metrics:
+            self._end(attempt, made, "failed", "the trial ended without a report")
+            return
+        self._end(attempt, made, "completed")
+        best = self._sign * np.array([self.tally.best, made.value])
+        if np.isfinite(best).any():
+            self.tally.best = float(self._sign * np.nanmax(best))
+        self._show(self.tally)
+
+    def failed(self, attempt: int, error: str) -> None:
+        """Accepts a failure."""
+        self._end(attempt, self.running.pop(attempt), "failed", error)
+        self._show(self.tally)
+        if self.tally.failed == self.tally.done >= HOPELESS:
+            raise StudyError(f"all of the first {self.tally.done} trials failed, so the run was stopped. The last error: {error}")
+
+    def crashed(self, attempt: int, error: str) -> None:
+        """Puts a trial back whose worker died; one that kills its worker again without a report in between has failed."""
+        made = self.running.pop(attempt)
+        self._ledger.close_attempt(attempt, "lost")
+        self._ledger.record("worker_died", trial=made.trial, attempt=attempt, step=made.step, error=error)
+        self._deaths[made.point.config_id] = self._deaths.get(made.point.config_id, 0) + 1
+        if self.stopping:
+            return
+        if self._deaths[made.point.config_id] < DEATHS:
+            self._again.append(made.point)
+            return
+        self._end(self._ledger.open_attempt(self._plan.plan_id, 1), made, "failed", f"{error} (twice)")
+        if self.tally.failed == self.tally.done >= HOPELESS_DEATHS:
+            raise StudyError(f"workers keep dying, so the run was stopped. The last error: {error}")
+
+    def _end(self, attempt: int, made: Running, status: str, error: str | None = None) -> None:
+        self.tally.done += self._ledger.accept(attempt, [self._result(made, status, error)]).accepted
+        self.tally.failed += status == "failed"
+
+    @staticmethod
+    def _result(made: Running, status: Any, error: str | None = None) -> ResultRow:
+        metrics = None if status == "failed" else made.metrics
+        return ResultRow(made.trial, made.point.config_id, made.point.config, status, metrics, made.seconds, error)
+
+
+def _plain(value: Any) -> Any:
+    """Makes a decision's values fit for JSON, which has no infinity."""
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,99 @@
+"""The line of a running study: numbers that mean something, on a terminal and in a file."""
+
+from __future__ import annotations
+
+import re
+import time
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from sweeps.feed import Tally
+from sweeps.progress import StudyProgress
+
+
+class Clock:
+    """A clock that stands still until it is set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch):
+        self.now = 100.0
+        monkeypatch.setattr(time, "monotonic", lambda: self.now)
+
+
+def shown_of(progress: StudyProgress, tally: Tally) -> str:
+    progress.update(tally)
+    return progress._line
+
+
+def test_the_progress_line_cuts_no_number_short_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, screen = Clock(monkeypatch), StringIO()
+    console = Console(file=screen, force_terminal=True, width=80, color_system=None)
+    with StudyProgress(console, "annualised_return") as progress:
+        progress.prepared()
+        progress.update(Tally(1_105_920, known=500_000, done=345, packs=1))
+        clock.now += 10.0
+        progress.update(Tally(1_105_920, known=500_000, done=12_345, packs=9, failed=3, best=1.23456))
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue()).rpartition("512,345")[2]
+    assert shown.startswith(" of 1,105,920")
+    assert "1,200/s, 0:08:15 left" in shown
+    assert "…" not in shown
+    assert "1.235" in shown
+    assert "3 failed" in shown
+
+
+def test_neither_earlier_results_nor_the_wait_for_ray_count_as_speed(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    progress = StudyProgress(Console(file=StringIO(), width=80), "score")
+    progress.prepared()
+    assert shown_of(progress, Tally(1_000_000, known=500_000)) == "500,000 of 1,000,000  starting Ray"
+    clock.now += 20.0
+    assert shown_of(progress, Tally(1_000_000, known=500_000, done=16, packs=1)) == "500,016 of 1,000,000  …"
+    clock.now += 1.0
+    assert shown_of(progress, Tally(1_000_000, known=500_000, done=80, packs=2, best=0.5)) == "500,080 of 1,000,000  …  best score 0.5"
+    clock.now += 1.0
+    assert shown_of(progress, Tally(1_000_000, known=500_000, done=1_000, packs=3)).endswith("  …")
+    clock.now += 2.0
+    told = shown_of(progress, Tally(1_000_000, known=500_000, done=3_000, packs=4, best=0.5))
+    assert told == "503,000 of 1,000,000  1,000/s, 0:08:17 left  best score 0.5"
+
+
+def test_configurations_that_come_back_together_after_half_a_minute_are_no_burst(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = Clock(monkeypatch)
+    progress = StudyProgress(Console(file=StringIO(), width=80), "score")
+    for done in range(0, 60, 2):
+        clock.now += 29.9
+        progress.update(Tally(100, done=done + 1, packs=done + 1))
+        clock.now += 0.1
+        told = shown_of(progress, Tally(100, done=done + 2, packs=done + 2))
+    assert re.search(r"0\.0\d+/s, 0:\d\d:\d\d left", told), told
+
+
+def test_at_the_end_no_time_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    progress = StudyProgress(Console(file=StringIO(), width=80), "score")
+    assert shown_of(progress, Tally(8, done=8, packs=1, best=2.0)) == "8 of 8  best score 2"
+
+
+def test_without_a_terminal_there_is_a_line_at_the_start_one_every_while_and_one_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sweeps.progress._EVERY", 0.2)
+    screen = StringIO()
+    with StudyProgress(Console(file=screen, width=80), "score") as progress:
+        progress.prepared()
+        progress.update(Tally(90))
+        assert screen.getvalue() == "0 of 90  starting Ray\n"
+        progress.update(Tally(90, done=16, packs=1))
+        until = time.monotonic() + 10
+        while screen.getvalue().count("\n") < 3 and time.monotonic() < until:
+            time.sleep(0.01)  # no pack comes back, and still it says that it is there
+        progress.update(Tally(90, done=90, packs=2))
+    lines = screen.getvalue().splitlines()
+    assert lines[1:3] == ["16 of 90  …"] * 2
+    assert lines[-1] == "90 of 90" and lines.count("90 of 90") == 1
+
+
+def test_a_run_without_work_prints_no_progress() -> None:
+    screen = StringIO()
+    with StudyProgress(Console(file=screen, width=80), "score") as progress:
+        progress.prepared()
+    assert screen.getvalue() == ""

@@ -1,0 +1,141 @@
+"""Studies of trials that report: judged once, stopped for a reason on record, and resumed without doing anything twice."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from results import Ledger, reports
+from search_spaces import SpaceError
+from sweeps import Study, run
+from sweeps.runner import LEDGER, verify
+from sweeps.search import Search
+from sweeps.study import StudyError
+
+GOALS = [0.8, 0.1, 1.2, 0.3, 0.0, 1.4, 0.9, 0.2, 1.5, 0.6, 1.1, 0.4, 0.5, 1.3, 0.7, 1.0]
+
+
+def study(**changes) -> Study:
+    base = {
+        "name": "walks",
+        "trainable": "tests.sweeps.toy_steps:Walk",
+        "fixed": {"paces": 12},
+        "space": {"goal": GOALS},
+        "scheduler": {"kind": "asha", "grace": 2, "factor": 4},
+        "seed": 3,
+    }
+    return Study.parse({**base, **changes})
+
+
+def outcome(home: Path) -> tuple[list, list]:
+    """What was decided: (trial, status, metrics) of all trials, (trial, rung, rank, of) of all stops."""
+    with Ledger.open(home / LEDGER, readonly=True) as ledger:
+        frame = ledger.frame().sort_values("trial")
+        stops = {event["trial"]: event["detail"] for event in ledger.events("stopped")}
+    rows = frame[["trial", "status", "level", "paces_done", "drawn"]].to_dict("records")
+    return [tuple(row.values()) for row in rows], sorted((t, d["rung"], d["rank"], d["of"]) for t, d in stops.items())
+
+
+@pytest.mark.ray
+def test_a_study_of_trials_that_report_stops_the_poor_and_says_why(tmp_path):
+    result = run(study(), tmp_path, slots=1)
+    home = tmp_path / "walks"
+    with Ledger.open(home / LEDGER, readonly=True) as ledger:
+        counts, frame = ledger.counts(), ledger.frame()
+        stops = ledger.events("stopped")
+        seen = list(reports.read(ledger))
+    assert counts["completed"] + counts["stopped"] == 16 and counts["stopped"] >= 4 and counts["failed"] == 0
+    assert result.tally.stopped == counts["stopped"] and result.tally.done == 16
+    assert result.leaderboard(judged=False)["goal"].iloc[0] == 1.5
+    ended = frame.set_index("trial")
+    for event in stops:
+        why, row = event["detail"], ended.loc[event["trial"]]
+        assert row["status"] == "stopped" and row["paces_done"] == why["rung"] and row["level"] == why["value"]
+        assert why["rank"] > max(1, -(-why["of"] // 4)) and why["value"] <= why["cutoff"] and why["ahead"]
+    assert all(ended.loc[t, "paces_done"] == 12 for t in ended.index[ended["status"] == "completed"])
+    # One report for every pace that was walked, and not one after a stop.
+    walked = ended["paces_done"].sum()
+    assert len(seen) == walked < 16 * 12
+    found = verify(home)
+    assert found.ok and found.stopped == counts["stopped"], found
+    assert run(study(), tmp_path, slots=1).tally.done == 0
+
+
+@pytest.mark.ray
+def test_trials_that_fail_diverge_or_kill_their_worker_end_as_what_they_are(tmp_path):
+    space = {"goal": [1.0], "trouble": ["none", "raises", "diverges", "dies", "dies once"]}
+    run(study(space=space, scheduler={"kind": "median"}), tmp_path, slots=1)
+    with Ledger.open(tmp_path / "walks" / LEDGER, readonly=True) as ledger:
+        frame = ledger.frame().set_index("trouble")
+        stops = {event["trial"]: event["detail"] for event in ledger.events("stopped")}
+        died = ledger.events("worker_died")
+    status = frame["status"].to_dict()
+    assert status == {"none": "completed", "raises": "failed", "diverges": "stopped", "dies": "failed", "dies once": "completed"}
+    assert "at the fifth pace" in frame.loc["raises", "error"] and "worker process died" in frame.loc["dies", "error"]
+    assert stops[frame.loc["diverges", "trial"]]["rule"] == "diverged"
+    assert len(died) == 3 and all(event["detail"]["step"] == 4 for event in died)
+    # Gone on from its checkpoint, it is what it would have been.
+    assert frame.loc["dies once", "paces_done"] == 12
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
+def test_a_killed_study_makes_the_same_decisions_and_repeats_nothing(kills, tmp_path):
+    goals = [0.3, 0.9, 0.1, 1.2, 0.5, 0.7, 1.1, 0.2] if kills == 2 else [round(7 * i % 40 / 20, 2) for i in range(40)]
+    slow = study(settings={"seconds": 0.05}, space={"goal": goals})
+    file = tmp_path / "walks.yaml"
+    file.write_text(yaml.safe_dump(slow.model_dump(exclude={"resources"})))
+    killed = 0
+    for _ in range(kills):
+        command = [sys.executable, "-m", "sweeps.cli", "run", str(file), "--dir", str(tmp_path / "killed"), "--slots", "1"]
+        driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+        before = _reports(tmp_path / "killed")
+        while _reports(tmp_path / "killed") < before + 3 and driver.poll() is None:
+            time.sleep(0.02)
+        assert driver.poll() is None, "it ended before it was killed: give it more to do"
+        os.killpg(driver.pid, signal.SIGKILL)  # workers too
+        killed += driver.wait() == -signal.SIGKILL
+    assert killed == kills
+    run(slow, tmp_path / "killed", slots=1)
+    run(slow, tmp_path / "whole", slots=1)
+    assert outcome(tmp_path / "killed" / "walks") == outcome(tmp_path / "whole" / "walks")
+    with Ledger.open(tmp_path / "killed" / "walks" / LEDGER, readonly=True) as ledger:
+        seen = [(row.config_id, row.step) for row in reports.read(ledger)]
+        repeated = ledger.events("repeated")
+    assert len(seen) == len(set(seen))
+    assert not repeated  # the checkpoint is written before the report, so none is ever older than what was judged
+    assert verify(tmp_path / "killed" / "walks").certificate == verify(tmp_path / "whole" / "walks").certificate
+
+
+def _reports(folder: Path) -> int:
+    path = folder / "walks" / LEDGER
+    if not path.exists():
+        return 0
+    try:
+        with Ledger.open(path, readonly=True) as ledger:
+            return sum(1 for _ in reports.read(ledger))
+    except ValueError:
+        return 0
+
+
+def test_a_scheduler_for_a_trainable_that_evaluates_packs_is_refused():
+    with pytest.raises(StudyError, match=r"scheduler: .*Toy evaluates whole packs"):
+        Search(study(trainable="tests.sweeps.toy:Toy", fixed={}, space={"x": [1, 2]})).check()
+
+
+def test_a_scheduler_option_that_is_wrong_is_said_before_anything_runs():
+    with pytest.raises(SpaceError, match=r"scheduler.grace: 13 is not allowed; give a whole number from 1 to 12"):
+        Search(study(scheduler={"grace": 13})).check()
+    with pytest.raises(StudyError, match=r"resources.gpu: .*\(it is -1\)"):
+        study(resources={"gpu": -1})
+
+
+def test_the_longest_trial_sets_the_rungs():
+    assert Search(study(fixed={}, space={"goal": [1.0], "paces": [5, 40, 7]})).last_step == 40

@@ -1,0 +1,68 @@
+"""A stepping trainable of the tests: a random walk to a level, with checkpoints, that can fail, diverge or kill its worker."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from results.metrics import Metric
+from trainables.contract import Parameter, Prepared
+from trainables.stepping import Report, StepContext
+
+
+class Walk:
+    name, version, objective, fidelity = "walk", "1", "level", "paces"
+    parameters = (
+        Parameter("goal", 0.0, "float", -1e9, 1e9),
+        Parameter("paces", 12, "int", 1, 1000),
+        Parameter("trouble", "none", "choice", choices=("none", "raises", "diverges", "dies", "dies once")),
+    )
+    metrics = (Metric("level", "max", "ratio"), Metric("paces_done", None, "count"), Metric("drawn", None, "ratio"))
+
+    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Any = None, part: str = "search") -> Prepared:
+        return Prepared(
+            inputs={"seconds": float(settings.get("seconds", 0.0)), "every": int(settings.get("every", 1))},
+            fingerprint="walk",
+            protocol={"every": int(settings.get("every", 1))},
+            defaults={p.name: p.default for p in self.parameters},
+        )
+
+    def last_step(self, config: Mapping[str, Any]) -> int:
+        return int(config["paces"])
+
+    def evaluate(self, config: Mapping[str, Any], ctx: StepContext) -> Iterator[Report]:
+        place = ctx.folder / "state.json"
+        rng = np.random.default_rng(ctx.seed)
+        pace, level = 0, 0.0
+        if place.exists():
+            state = json.loads(place.read_text())
+            pace, level = state["pace"], state["level"]
+            rng.bit_generator.state = state["rng"]
+        if pace > ctx.reached:
+            yield self._report(pace, level, rng)
+        while pace < config["paces"] and not math.isnan(level):
+            for _ in range(min(ctx.inputs["every"], config["paces"] - pace)):
+                time.sleep(ctx.inputs["seconds"])
+                pace += 1
+                level += 0.3 * (config["goal"] - level) + 0.01 * rng.normal()
+                if config["trouble"] == "raises" and pace == 5:
+                    raise ZeroDivisionError("at the fifth pace")
+                if config["trouble"] == "diverges" and pace >= 5:
+                    level = math.nan
+                if pace == 5 and (config["trouble"] == "dies" or (config["trouble"] == "dies once" and not (ctx.folder / "died").exists())):
+                    (ctx.folder / "died").touch()
+                    os._exit(1)
+            draft = ctx.folder / "state.new"
+            draft.write_text(json.dumps({"pace": pace, "level": level, "rng": rng.bit_generator.state}))
+            os.replace(draft, place)
+            yield self._report(pace, level, rng)
+
+    @staticmethod
+    def _report(pace: int, level: float, rng: np.random.Generator) -> Report:
+        return Report(pace, {"level": level, "paces_done": pace, "drawn": float(rng.bit_generator.state["state"]["state"] % 1000)})
