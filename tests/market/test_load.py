@@ -104,6 +104,13 @@ def test_gaps_stay_gaps_and_are_warned_of(folder):
     assert [(p.symbol, p.row, p.reason, p.severity) for p in problems] == [("SOLUSD", 50, "gap", "warning")]
 
 
+def test_what_is_wrong_before_the_last_bars_is_not_warned_of(folder):
+    file = folder / "coins" / "SOLUSD.csv"
+    pd.read_csv(file).drop(index=[50, 51, 1400]).to_csv(file, index=False)
+    assert [p.row for p in load_market({"source": "coins", "bars": 100}, base=folder)[1]] == [1398]
+    assert len(load_market({"source": "coins"}, base=folder)[1]) == 2
+
+
 def test_stamps_without_time_zone_need_to_be_told_even_when_dropping(folder):
     file = folder / "coins" / "BTCUSD.csv"
     frame = pd.read_csv(file)

@@ -137,6 +137,8 @@ def _load_files(paths: Sequence[Path], symbols: tuple[str, ...] | None, data: Ma
                 raise MarketError(
                     f"bars: {symbol}: no bar in the last {bars} rows; its data ends {ends}. Set data.end, or leave the symbol out"
                 )
+        first = pd.Timestamp(panel.times[0], tz="UTC")
+        problems = [problem for problem in problems if problem.timestamp is None or problem.timestamp >= first]
     return panel, problems
 
 
