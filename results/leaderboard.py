@@ -119,9 +119,10 @@ def _front(ledger: LedgerReader, metrics: Sequence[Metric], constraints: Sequenc
     columns = [metric_column(metric.name) for metric in metrics]
     signs = np.array([1.0 if metric.direction == "max" else -1.0 for metric in metrics])
     numbers, values = np.empty(0, np.int64), np.empty((0, len(columns)))
-    for batch in ledger.stream(["trial", *columns], constraints=constraints):
+    for batch in ledger.stream(["trial", "status", *columns], constraints=constraints):
         found = signs * np.column_stack([np.array(batch[name], np.float64) for name in columns])
-        known = ~np.isnan(found).any(axis=1)
+        # What was stopped early has metrics too, of another step.
+        known = ~np.isnan(found).any(axis=1) & (np.array(batch["status"]) == "completed")
         numbers = np.concatenate([numbers, np.array(batch["trial"], np.int64)[known]])
         values = np.concatenate([values, found[known]])
         kept = non_dominated(values)
@@ -148,7 +149,7 @@ def _attrs(ledger: LedgerReader, ranked: Metric, constraints: Sequence[Constrain
     return {
         "study": header.name,
         "metric": ranked.name,
-        "units": {_metric_label(item.name): item.unit for item in header.metrics},
+        "units": {_metric_label(item.name): shown_unit(item) for item in header.metrics},
         "trials": trials,
         "profile": profile(header),
         "constraints": [str(item) for item in constraints],
@@ -227,13 +228,18 @@ def _fitting(cells: dict[str, list[str]], width: int | None) -> list[str]:
     return names[:fitting]
 
 
+def shown_unit(metric: Metric) -> str:
+    """Return the unit by which a metric is shown: "p" for a probability that should be small, which must not be rounded down."""
+    return "p" if metric.unit == "probability" and metric.direction == "min" else metric.unit
+
+
 def format_value(value: Any, unit: str | None = None) -> str:
     """Format one cell.
 
     Args:
         value: Number, text, None, list.
-        unit: A metric's unit ("fraction" becomes percent, a "probability" is rounded down), None for a parameter, which is shown as
-            it was set.
+        unit: A metric's unit by `shown_unit` ("fraction" becomes percent, a "probability" is rounded down, a "p" up), None for a
+            parameter, which is shown as it was set.
     """
     if value is None or value is pd.NA or (isinstance(value, Real) and value != value):
         return NOT_AVAILABLE if unit is not None else "–"
@@ -244,6 +250,8 @@ def format_value(value: Any, unit: str | None = None) -> str:
         return f"{number:.10g}"
     if unit == "probability":
         return digits.probability(number)
+    if unit == "p":
+        return digits.p_value(number)
     if unit == "fraction":
         return f"{number:.2%}" if abs(number) < 100 else f"{number:.3g}×"
     if unit == "count" or number.is_integer():

@@ -176,8 +176,10 @@ class LedgerReader:
         return numbers, values
 
     def count_meeting(self, constraints: Sequence[Constraint]) -> int:
-        """Return how many trials meet all constraints."""
-        found = self.rows(sa.select(sa.func.count().label("n")).select_from(self.tables.trials).where(self._met(constraints)))
+        """Return how many completed trials meet all constraints."""
+        trials = self.tables.trials
+        query = sa.select(sa.func.count().label("n")).select_from(trials).where(self._met(constraints), trials.c.status == "completed")
+        found = self.rows(query)
         return int(found[0]["n"])
 
     def _met(self, constraints: Sequence[Constraint]) -> sa.ColumnElement[bool]:

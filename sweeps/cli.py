@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from sweeps import cli_results
+from sweeps import cli_export, cli_results, cli_steps
 from sweeps.console import DirOpt, SetOpt, StudyArg, command_for, err, home_of, load_study, out, say, studies_in, table
 
 app = typer.Typer(
@@ -23,6 +23,8 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at market data before a study uses it.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(cli_results.app)
+app.add_typer(cli_steps.app)
+app.add_typer(cli_export.app)
 
 
 @app.callback(invoke_without_command=True)
@@ -44,7 +46,9 @@ def run(
     dir: DirOpt = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Set earlier results of this study aside and start over.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Evaluate again what failed in earlier sessions.")] = False,
-    slots: Annotated[int | None, typer.Option(metavar="N", min=1, help="Packs evaluated at once; default one per CPU.")] = None,
+    slots: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Packs, or trials that report, at once; default as many as there is room for.")
+    ] = None,
     cluster: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster; default a private local one.")] = None,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Rows of the leaderboard to show at the end.")] = 10,
 ) -> None:
@@ -58,8 +62,10 @@ def run(
     overrides = list(set_ or []) + ([f"search.trials={trials}"] if trials is not None else [])
     loaded = load_study(study, overrides, dir)
     with loaded.located():
-        objective = Search(loaded).objective
-    progress = StudyProgress(out, objective)
+        search = Search(loaded)
+        objective = search.objective
+    unit = next((metric.unit for metric in search.trainable.metrics if metric.name == objective), "")
+    progress = StudyProgress(out, objective, unit)
     options = [*(("--set", item) for item in set_ or ()), ("--trials", trials), ("--slots", slots), ("--cluster", cluster)]
     again = command_for("run", study, dir, *(str(part) for name, value in options if value is not None for part in (name, value)))
 
@@ -87,13 +93,17 @@ def run(
     with Ledger.open(result.folder / LEDGER, readonly=True) as ledger:
         counts, failures = ledger.counts(), _failures(ledger, 1)
     if failed := counts["failed"]:
-        many = f"{failed:,} configurations failed" if counts["completed"] else f"All {failed:,} configurations failed"
+        many = f"{failed:,} configurations failed" if failed < counts["trials"] else f"All {failed:,} configurations failed"
         say(Text.assemble((many, "red"), f"; {command_for('status', loaded.name, dir)} shows why, --retry-failed tries them again."))
         say(failures[0])
     if counts["completed"]:
         out.print(render(result.leaderboard(top, objective, judged=False), width=out.width))
+        if line := cli_steps.stopped_line(loaded.name, dir, counts):
+            say(line)
         say(cli_results.IN_SAMPLE)
         say(f"Whether to believe it: {command_for('leaderboard', loaded.name, dir)}")
+    elif counts["stopped"]:
+        say(f"No trial was completed: {cli_steps.ended_words(counts)}; {cli_steps.why_command(loaded.name, dir)} says why.")
     if result.stopped:
         say(Text.assemble("Stopped. Nothing is lost; the same command goes on: ", (again, "bold")))
         raise typer.Exit(130)
@@ -111,9 +121,15 @@ def _show_prepared(study: Any, made: Any) -> None:
 
 def _outcome(result: Any) -> str:
     tally = result.tally
-    if not tally.done:
+    if not tally.done and not tally.steps:
         return f"Nothing to do: all {tally.known:,} points have a result."
     before = f" ({tally.known:,} had a result already)" if tally.known else ""
+    if tally.running is not None:
+        ended = cli_steps.ended_words(
+            {"completed": tally.done - tally.stopped - tally.failed, "stopped": tally.stopped, "failed": tally.failed}
+        )
+        work = f"{tally.steps:,} steps in {result.seconds:.1f} s, {tally.busy:.1f} s of it evaluating{before}"
+        return f"{tally.done:,} trials: {ended}; {work}."
     return (
         f"{tally.done:,} configurations in {result.seconds:.1f} s, {tally.busy:.1f} s of it evaluating, in {tally.packs:,} packs{before}."
     )
@@ -123,7 +139,7 @@ def _outcome(result: Any) -> str:
 def status(
     study: Annotated[str | None, typer.Argument(help="One study; default all.", show_default=False)] = None, dir: DirOpt = Path("runs")
 ) -> None:
-    """Show what is done, failed and left in the studies of a folder."""
+    """Show what is done, stopped early, failed and left in the studies of a folder."""
     from results import Ledger, LedgerError
     from sweeps.runner import LEDGER
     from sweeps.study import StudyError
@@ -146,8 +162,10 @@ def status(
             # One damaged study must not hide the others.
             rows.append([home.name, Text("unreadable", "red")])
             notes.append(Text(str(error), "red"))
-    names = ("study", "state", "done", "failed", "asked", "best", "last run (UTC)")
-    out.print(table(names, rows, title=f"studies in {dir}", numbers=("done", "failed", "asked")))
+    names = ["study", "state", "done", "stopped", "failed", "asked", "best", "last run (UTC)"]
+    if not any(len(row) > 2 and str(row[3]) != "0" for row in rows):  # where nothing was stopped early, a column less
+        names, rows = names[:3] + names[4:], [row[:3] + row[4:] for row in rows]
+    out.print(table(names, rows, title=f"studies in {dir}", numbers=("done", "stopped", "failed", "asked")))
     for line in notes:
         say(line)
 
@@ -163,6 +181,7 @@ def _status_row(home: Path, ledger: Any) -> list[str | Text]:
         home.name,
         last.get("reason") or ("running" if is_written(home / LEDGER) else "killed"),
         f"{counts['completed']:,}",
+        f"{counts['stopped']:,}",
         f"{counts['failed']:,}",
         # Of the latest search: plans may share points, so their sum says nothing.
         f"{plans[-1].count:,}" if plans else "–",
@@ -203,6 +222,8 @@ def validate(study: StudyArg, set_: SetOpt = None) -> None:
     _show_prepared(loaded, made)
     rows = [["" if x is None else str(x) for x in row] for row in search.space.describe()]
     out.print(table(("parameter", "kind", "values", "when"), rows))
+    for line in cli_steps.scheduler_lines(search):
+        say(line)
     say(f"Valid: {search.sampler.size:,} configurations ({loaded.search.sampler}), ranked by {search.objective}.")
 
 

@@ -10,9 +10,11 @@ from rich.columns import Columns
 from rich.text import Text
 
 from results.digits import p_value, share
-from sweeps.console import DirOpt, NameArg, SetOpt, StudyArg, command_for, export, home_of, load_study, out, say, table
+from sweeps.cli_steps import TrainingLine, report_tables, stopped_line, why_command
+from sweeps.console import DirOpt, NameArg, SetOpt, StudyArg, command_for, err, export, home_of, load_study, out, say, table
 
 if TYPE_CHECKING:
+    from results.metrics import Metric
     from results.validity import Assessment, Deflation
     from sweeps.asked import Asked
     from sweeps.evidence import Judgement
@@ -28,6 +30,7 @@ LEADERBOARD_HELP = (
     "The lines below the table are explained in docs/verdict.md, the metrics in docs/metrics.md.\n\n"
     "A file has every trial. Trials whose daily returns are kept (all of a study of up to 10,000; of a larger one a sample and the best) "
     "also have verdict, verdict_words, dsr, psr, sharpe_low, sharpe_high, alike and folds_won; the others have these empty. "
+    "Trials that were stopped early are not ranked; in a file their status is stopped and their metrics are those of their last report. "
     'In JSON they are the object "evidence", or null.'
 )
 
@@ -75,6 +78,8 @@ def leaderboard_(
             out.print(render(pareto_board(ledger, names, top, constraints), width=out.width))
             say(IN_SAMPLE)
             found = None
+        if line := stopped_line(home.name, dir, ledger.counts()):
+            say(line)
         wanted = [(path, fmt) for path, fmt in ((csv, "csv"), (json, "json"), (parquet, "parquet")) if path]
         if wanted:
             # Verdicts are about trials, not about the one that constraints let win.
@@ -89,8 +94,13 @@ def describe(found: Judgement) -> list[tuple[str, str | Text]]:
     judged = found.assessment
     lines: list[tuple[str, str | Text]] = []
     opened = f"opened {found.looks.openings}×" if found.looks.openings else "sealed"
-    if not found.has_winner:
+    if found.board.empty:
+        lines.append(("verdict", Text("n/a: no trial was completed, so there is no winner", "yellow")))
+    elif not found.has_winner:
         lines.append(("verdict", Text("n/a: no trial meets the constraints, so there is no winner", "yellow")))
+    elif judged is None and found.reference is not None and found.skill is not None:
+        words = f"{reference_words(*found.skill)}; {found.reference}"
+        lines.append(("verdict", Text(words, "bold green" if found.reference.better else "yellow")))
     elif judged is None:
         whose = f"trial {found.board['trial'].iloc[0]}; a run that ends keeps the best" if found.kept else "these trials"
         lines.append(("verdict", Text(f"n/a: no daily returns were kept of {whose}", "yellow")))
@@ -108,8 +118,19 @@ def describe(found: Judgement) -> list[tuple[str, str | Text]]:
         lines += _agreement(found, found.study)
     if found.position is not None:
         lines.append(("winner", found.position.words()))
-    lines.append(("holdout", opened + "".join(f"; trial {n}: {gain:+.2%}" for n, gain in found.holdout)))
+    lines.append(("holdout", opened + "".join(f"; trial {n}: {_told(found.told, gain)}" for n, gain in found.holdout)))
     return lines
+
+
+def _told(metric: Metric, value: float) -> str:
+    from results.leaderboard import format_value, shown_unit
+
+    return f"{value:+.2%}" if metric.name == "total_return" else f"{metric.name} {format_value(value, shown_unit(metric))}"
+
+
+def reference_words(metric: Metric, value: float) -> str:
+    """Returns a skill such as "skill 3.10% over the last close"; of another metric its name and value."""
+    return f"{_told(metric, value)}{' over the last close' if metric.name == 'skill' else ''}"
 
 
 def _looks(found: Judgement, deflation: Deflation) -> str:
@@ -151,19 +172,29 @@ def promote(
     ] = False,
     dir: DirOpt = Path("runs"),
 ) -> None:
-    """Open the sealed holdout for one configuration, once and on the record."""
-    from results.leaderboard import format_value
+    """Open the sealed holdout for one configuration, once and on the record; interrupted, the same command goes on."""
+    from results.leaderboard import format_value, shown_unit
     from sweeps.promote import promote as open_holdout
 
-    made = open_holdout(home_of(study, dir), trial, again=again)
-    rows = [[m.name, format_value(made.search.get(m.name), m.unit), format_value(made.holdout.get(m.name), m.unit)] for m in made.metrics]
-    title = f"{study}, trial {made.trial}: holdout {made.window[0]} to {made.window[1]}, opening {made.opening}"
+    try:
+        with TrainingLine("on the holdout") as told:
+            made = open_holdout(home_of(study, dir), trial, again=again, on_report=told)
+    except KeyboardInterrupt:
+        say("Interrupted. The opening is on record; the same command goes on with it, without --again.", console=err)
+        raise typer.Exit(130) from None
+    rows = [[m.name, *(format_value(part.get(m.name), shown_unit(m)) for part in (made.search, made.holdout))] for m in made.metrics]
+    days = f" {made.window[0]} to {made.window[1]}" if made.window[0] else ""
+    title = f"{study}, trial {made.trial}: holdout{days}, opening {made.opening}"
     out.print(table(("metric", "search", "holdout"), rows, title=title, numbers=("search", "holdout")))
     gain, before = made.holdout.get("total_return"), made.search.get("total_return")
     if gain is not None and before is not None and gain <= 0.0 < before:
         say(Text(f"  The search's {before:+.2%} is not confirmed: the holdout lost {-gain:.2%}.", "bold red"))
+    if made.note:
+        say(Text(f"  note         {made.note}", "yellow"))
     if made.assessment is not None:
         say(Text.assemble("  verdict      ", str(made.assessment.verdict)))
+    elif made.reference is not None and made.skill is not None:
+        say(f"  verdict      {reference_words(*made.skill)}; {made.reference}")
 
 
 @app.command()
@@ -260,14 +291,15 @@ def show(
     dir: DirOpt = Path("runs"),
 ) -> None:
     """Show everything known about one trial."""
-    from results import Ledger
-    from results.leaderboard import format_value
+    from results import Ledger, reports
+    from results.leaderboard import format_value, shown_unit
     from sweeps.runner import LEDGER
 
     with Ledger.open(home_of(study, dir) / LEDGER, readonly=True) as ledger:
         row, header = ledger.trial(trial), ledger.header
+        said = list(reports.read(ledger, bytes.fromhex(row["config_id"])))
     keys = ("config_id", "status", "error", "source", "worker", "ended")
-    facts: list[list[str | Text]] = [[key, str(row[key])] for key in keys if row.get(key)]
+    facts: list[list[str | Text]] = [[key, "stopped early" if row[key] == "stopped" else str(row[key])] for key in keys if row.get(key)]
     if row["failures"]:
         times = f"{len(row['failures']) + 1} times; before this it failed: "
         facts.append(["tried", times + "; ".join(dict.fromkeys(" ".join(str(error).split()) for error in row["failures"]))])
@@ -280,9 +312,15 @@ def show(
         for name, value in {**header.defaults, **config}.items()
     ]
     values = row.get("metrics") or {}
-    metrics = [[metric.name, format_value(values.get(metric.name), metric.unit)] for metric in header.metrics]
+    metrics = [[metric.name, format_value(values.get(metric.name), shown_unit(metric))] for metric in header.metrics]
     out.print(table(("", ""), facts, title=f"{header.name}, trial {row['trial']}"))
     out.print(Columns([table(("parameter", "value", ""), parameters), table(("metric", "value"), metrics)]))
+    if said:
+        lines, curve = report_tables(said, header.metric(header.objective), header.metric_names.index(header.objective))
+        for line in lines:
+            say(line)
+        out.print(curve)
+        say(f"  {why_command(header.name, dir, row['trial'])} says why it ended")
 
 
 @app.command()
@@ -293,7 +331,7 @@ def verify(study: NameArg, dir: DirOpt = Path("runs")) -> None:
 
     home = home_of(study, dir)
     found = verify_study(home)
-    names = ("points", "completed", "failed", "missing", "duplicated", "corrupt", "unexpected", "vanished")
+    names = ("points", "completed", "stopped", "failed", "missing", "duplicated", "corrupt", "unexpected", "vanished")
     rows = [*([name, f"{getattr(found, name):,}"] for name in names), ["certificate", found.certificate]]
     state = "verified" if found.ok else "incomplete" if found.incomplete else "NOT verified"
     out.print(table(("", ""), rows, title=f"{study}: {state}"))
@@ -303,6 +341,8 @@ def verify(study: NameArg, dir: DirOpt = Path("runs")) -> None:
     else:
         for line in found.problems:
             say(Text(f"  {line}", "red"))
+    if found.stopped:
+        say(f"  {found.stopped:,} points were stopped early and have the metrics of their last report; {why_command(study, dir)} says why")
     if found.failed:
         say(Text(f"  {found.failed:,} points have failed and have no metrics; {command_for('status', study, dir)} shows why", "yellow"))
     if not found.ok:

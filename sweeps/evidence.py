@@ -14,13 +14,26 @@ import sqlalchemy as sa
 from results import Ledger, LedgerError
 from results.constraints import Constraint
 from results.leaderboard import leaderboard
+from results.metrics import Metric
 from results.reader import LedgerReader
-from results.validity import Assessment, GridPosition, RankStability, grid_position, rank_stability
+from results.records import Header
+from results.validity import (
+    Assessment,
+    GridPosition,
+    RankStability,
+    ReferenceTest,
+    grid_position,
+    has_reference_p,
+    rank_stability,
+    reference_test,
+)
+from results.validity.reference import REFERENCE_P
 from search_spaces import Space
 from sweeps.kept import Kept, by_trial, joined
 from sweeps.runner import LEDGER
 
 OPENED = "holdout_opened"
+TOTAL_RETURN = Metric("total_return", "max", "fraction")
 MOST_GRID = 20_000  # trials among which the winner's neighbours are looked for
 
 
@@ -52,9 +65,12 @@ class Judgement:
         assessment: Of the winner.
         stability: Of ranks between folds.
         position: Of the winner on its grid.
-        holdout: Total return on the holdout of the trials it was opened for, (trial, fraction).
+        holdout: What the holdout gave the trials it was opened for, (trial, value of `told`).
         returns: What was judged.
         study: Its assessment; that of the winner if its returns are among them.
+        reference: Of the winner, where the study has a p-value against a forecast without a model in place of daily returns.
+        skill: What goes with it: the metric `skill` and its value, the objective where there is none.
+        told: Metric of `holdout`.
     """
 
     board: pd.DataFrame
@@ -65,6 +81,9 @@ class Judgement:
     holdout: tuple[tuple[int, float], ...] = ()
     returns: Kept | None = None
     study: Assessment | None = None
+    reference: ReferenceTest | None = None
+    skill: tuple[Metric, float] | None = None
+    told: Metric = TOTAL_RETURN
 
     @property
     def has_winner(self) -> bool:
@@ -95,20 +114,38 @@ def judge(home: Path, sort: str | None = None, top: int = 20, constraints: Seque
     """
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
         results = ledger.events("holdout_result")
-        opened = tuple((e["trial"], e["detail"]["metrics"]["total_return"]) for e in results if "total_return" in e["detail"]["metrics"])
+        names = ledger.header.metric_names
+        told = TOTAL_RETURN if TOTAL_RETURN.name in names else ledger.header.metric(ledger.header.objective)
+        opened = tuple((e["trial"], e["detail"]["metrics"][told.name]) for e in results if told.name in e["detail"]["metrics"])
         looks = count_looks(home.parent, str(ledger.header.context["data_fingerprint"]), home)
         board = leaderboard(ledger, sort, 4 * top, constraints=constraints)
         if board.attrs["constraints"] and not board.attrs["meeting"]:
-            return Judgement(board.head(top), looks, holdout=opened)
+            return Judgement(board.head(top), looks, holdout=opened, told=told)
         position = _position(ledger, board)
         kept = Kept.load(ledger, home)
         if not len(board) or kept is None:
-            return Judgement(board.head(top), looks, position=position, holdout=opened)
+            found = _reference(ledger, board, looks) if len(board) else {}
+            return Judgement(board.head(top), looks, position=position, holdout=opened, told=told, **found)
         column = kept.columns(board["trial"])
         study = kept.assess(looks.trials, column[0])
         board = joined(board, by_trial(kept, study, board["trial"])).iloc[_different(column, study)].reset_index(drop=True)
         board["rank"] = range(1, len(board) + 1)
-    return Judgement(board.head(top), looks, None if column[0] is None else study, _stability(kept, study), position, opened, kept, study)
+    winner = None if column[0] is None else study
+    return Judgement(board.head(top), looks, winner, _stability(kept, study), position, opened, kept, study, told=told)
+
+
+def skill_of(header: Header, values: Mapping[str, float | None]) -> tuple[Metric, float]:
+    """Returns what a p-value against a forecast without a model is about, and its value."""
+    metric = header.metric("skill" if "skill" in header.metric_names else header.objective)
+    value = values.get(metric.name)
+    return metric, float("nan") if value is None else float(value)
+
+
+def _reference(ledger: LedgerReader, board: pd.DataFrame, looks: Looks) -> dict[str, Any]:
+    if not has_reference_p(ledger.header.metrics):
+        return {}
+    values = ledger.trial(int(board["trial"].iloc[0]))["metrics"]
+    return {"reference": reference_test(values[REFERENCE_P], max(1, looks.trials)), "skill": skill_of(ledger.header, values)}
 
 
 def judged_leaderboard(home: Path, sort: str | None = None, top: int = 20) -> pd.DataFrame:

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from results import Ledger, Plan, ResultRow, series
 from results.identity import config_ids
 from search_spaces import Sampler
 from sweeps.study import StudyError
+
+if TYPE_CHECKING:
+    from sweeps.steps import Running
 
 CHUNK = 4096  # configurations looked up in the ledger at once
 FIRST_PACK = 16
@@ -48,6 +51,10 @@ class Tally:
         best: Best objective of this study so far.
         packs: Packs delivered.
         busy: Seconds of evaluation, summed over workers.
+        steps: Steps made in this session, of trials that report.
+        steps_left: Steps that would be left if no trial were stopped any more.
+        running: Trials at work that report; None where packs are evaluated.
+        news: How a trial has just ended, in words; empty but for the one call that tells it.
     """
 
     total: int
@@ -58,6 +65,10 @@ class Tally:
     best: float = math.nan
     packs: int = 0
     busy: float = 0.0
+    steps: int = 0
+    steps_left: int = 0
+    running: tuple[Running, ...] | None = None
+    news: str = ""
 
 
 class Backlog:

@@ -13,6 +13,7 @@ from results.leaderboard import leaderboard
 from sweeps.study import Study, StudyError
 
 if TYPE_CHECKING:
+    from sweeps.endings import Ending
     from sweeps.evidence import Judgement
 
 
@@ -60,6 +61,20 @@ class OpenStudy:
         """Returns all trials."""
         with self._ledger() as ledger:
             return ledger.frame()
+
+    def why(self, trial: int | str) -> Ending:
+        """Says why a trial that reports ended, or how far it is.
+
+        Args:
+            trial: Its number, or the first digits of its configuration id.
+
+        Raises:
+            StudyError: The study evaluates packs.
+            LedgerError: No such trial.
+        """
+        from sweeps.endings import why
+
+        return why(self.folder, trial)
 
     def verify(self) -> Verification:
         """Proves that each point has exactly one accepted result."""

@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: one line with rate, time left and best so far."""
+"""What a person sees while a study runs: a line with rate, time left and best so far; below it the trials at work, where these report."""
 
 from __future__ import annotations
 
@@ -6,27 +6,38 @@ import math
 import threading
 import time
 from collections import deque
+from collections.abc import Callable, Iterable
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Any, Self
 
-from rich.console import Console
+from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column
 from rich.text import Text
 
+from sweeps.console import table
 from sweeps.feed import Tally
+
+if TYPE_CHECKING:
+    from sweeps.steps import Running
 
 _WINDOW = 30.0  # seconds the rate looks back, at most
 _STEADY = 3.0  # seconds after the first pack from which a rate means something
 _EVERY = 10.0  # seconds between lines where output is not a terminal
+_SHOWN = 12  # trials at work
 
 
 class StudyProgress:
-    """A progress bar on a terminal; where output goes to a file, a line at the start, every ten seconds, and at the end."""
+    """A progress bar on a terminal; where output goes to a file, a line at the start, every ten seconds, and at the end.
 
-    def __init__(self, console: Console, objective: str):
-        self._console, self._objective = console, objective
-        self._bar = Progress(
+    Trials that report are in a table below the bar; in a file there is a line for each that ends.
+    """
+
+    def __init__(self, console: Console, objective: str, unit: str = ""):
+        self._console, self._objective, self._unit = console, objective, unit
+        self._tally, self._latest = Tally(0), ""
+        self._bar = _Bar(
+            self._below,
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=12),
             TextColumn("{task.fields[count]}"),
@@ -64,37 +75,71 @@ class StudyProgress:
 
     def update(self, tally: Tally) -> None:
         """Shows the state before the first pack and after each."""
-        have = tally.known + tally.done
+        have, running = tally.known + tally.done, tally.running or ()
         count = f"{have:,} of {tally.total:,}"
-        best = "" if math.isnan(tally.best) else f"best {self._objective} {tally.best:.4g}"
+        best = "" if math.isnan(tally.best) else f"best {self._objective} {self._value(tally.best)}"
         if tally.failed:
             best = f"{tally.failed:,} failed  {best}".rstrip()
-        pace = self._pace(tally) if tally.packs else "starting Ray"
-        self._bar.update(self._task, description="", completed=have, total=tally.total, count=count, pace=pace, best=best)
+        if tally.stopped:
+            best = f"{tally.stopped:,} stopped  {best}".rstrip()
+        begun = tally.packs > 0 or tally.running is not None
+        pace = self._pace(tally) if begun else "starting Ray"
+        part = sum(each.step / each.last for each in running if each.last)
+        self._bar.update(self._task, description="", completed=have + part, total=tally.total, count=count, pace=pace, best=best)
         self._line = "  ".join(part for part in (count, pace, best) if part)
-        if self._clock.is_alive() and not tally.packs:
-            self._print()
+        self._tally, self._latest = tally, tally.news or self._latest
+        if self._clock.is_alive():
+            if tally.news:
+                self._console.print(Text(tally.news), soft_wrap=True)
+            elif not begun:
+                self._print()
+
+    def _value(self, value: float) -> str:
+        """Returns a value of the objective, "…" before there is one."""
+        return "…" if math.isnan(value) else f"{value:.2%}" if self._unit == "fraction" else f"{value:.4g}"
+
+    def _below(self) -> Iterable[RenderableType]:
+        """Shows the trials at work and the latest that ended."""
+        running = sorted(self._tally.running or (), key=lambda each: each.trial)
+        if running:
+            names = list(dict.fromkeys(name for each in running for name in each.swept))
+            numbers = ("trial", "step", self._objective, "s/step", "left")
+            rows = [self._row(each, names) for each in running[:_SHOWN]]
+            yield table(("trial", *names, *numbers[1:]), rows, numbers=numbers)
+            if len(running) > _SHOWN:
+                yield Text(f"… and {len(running) - _SHOWN:,} more at work")
+        if self._latest and running:
+            yield Text(self._latest, "dim")
+
+    def _row(self, made: Running, names: list[str]) -> list[str | Text]:
+        swept = [_plain(made.swept[name]) if name in made.swept else "–" for name in names]
+        if math.isnan(made.pace):
+            return [str(made.trial), *swept, f"{made.step:,} of {made.last:,}", self._value(made.value), "…", "…"]
+        left = max(0.0, (made.last - made.step) * made.pace - (time.monotonic() - made.heard))
+        return [str(made.trial), *swept, f"{made.step:,} of {made.last:,}", self._value(made.value), f"{made.pace:.2g}", _clock(left)]
 
     def _pace(self, tally: Tally) -> str:
         """Returns rate and time left, "…" until they mean something.
 
         Results read from the ledger are no work, and the first pack waited for Ray: neither counts. Packs grow at first, so the rate
-        looks back over half of the time only.
+        looks back over half of the time only. Of trials that report, steps are counted: they say more than how many trials have ended;
+        as some will be stopped, the time left is the most it can be.
         """
         now = time.monotonic()
+        steps = tally.running is not None
+        made = tally.steps if steps else tally.done
         if not self._recent:
             self._first = now
-        self._recent.append((now, tally.done))
+        self._recent.append((now, made))
         while len(self._recent) > 2 and self._recent[1][0] <= now - min(_WINDOW, (now - self._first) / 2):
             self._recent.popleft()
         began, done = self._recent[0]
-        left = tally.total - tally.known - tally.done
-        rate = (tally.done - done) / (now - began) if now - self._first >= _STEADY else 0.0
+        left = tally.steps_left if steps else tally.total - tally.known - tally.done
+        rate = (made - done) / (now - began) if now - self._first >= _STEADY else 0.0
         if not rate:
             return "…" if left else ""
-        shown = f"{rate:,.0f}/s" if rate >= 100 else f"{rate:.2g}/s"
-        wait = math.ceil(left / rate)
-        return f"{shown}, {wait // 3600}:{wait // 60 % 60:02}:{wait % 60:02} left" if left else shown
+        shown = (f"{rate:,.0f}" if rate >= 100 else f"{rate:.2g}") + (" steps/s" if steps else "/s")
+        return f"{shown}, {'at most ' if steps else ''}{_clock(left / rate)} left" if left else shown
 
     def _tick(self) -> None:
         while not self._over.wait(_EVERY):
@@ -103,3 +148,24 @@ class StudyProgress:
     def _print(self) -> None:
         self._printed = self._line
         self._console.print(Text(self._printed), soft_wrap=True)
+
+
+class _Bar(Progress):
+    """A progress bar with something below it that is made anew whenever the screen is."""
+
+    def __init__(self, below: Callable[[], Iterable[RenderableType]], *columns: Any, **options: Any):
+        self._below = below
+        super().__init__(*columns, **options)
+
+    def get_renderable(self) -> RenderableType:
+        """Returns the bar and what is below it."""
+        return Group(super().get_renderable(), *self._below())
+
+
+def _clock(seconds: float) -> str:
+    wait = math.ceil(seconds)
+    return f"{wait // 3600}:{wait // 60 % 60:02}:{wait % 60:02}"
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

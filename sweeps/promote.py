@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import getpass
+import json
+import os
 import socket
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,11 +17,18 @@ from results import Ledger
 from results.constraints import constraints_of
 from results.leaderboard import LEGACY_LABEL, profile
 from results.metrics import DAYS_PER_YEAR, Metric
-from results.validity import Assessment, assess
-from sweeps.evidence import OPENED, count_looks
+from results.reader import LedgerReader
+from results.validity import Assessment, ReferenceTest, assess, has_reference_p, reference_test
+from results.validity.reference import REFERENCE_P
+from sweeps.evidence import OPENED, count_looks, skill_of
 from sweeps.runner import LEDGER
 from sweeps.search import Evaluator, Search
+from sweeps.steps import StepEvaluator
 from sweeps.study import Study, StudyError
+from trainables.contract import Prepared
+from trainables.stepping import Stepping
+
+RESULT = "holdout_result"
 
 
 @dataclass(frozen=True)
@@ -32,7 +42,10 @@ class Promotion:
         holdout: Its metrics on the holdout, by name.
         assessment: Of the holdout's daily returns; every opening so far counts against it.
         opening: 1 for the first opening of these data's holdout, 2 for the second, …
-        window: First and last day of the holdout.
+        window: First and last day of the holdout; empty where the trainable does not say.
+        reference: Where there is a p-value against a forecast without a model in place of daily returns; every opening counts.
+        skill: What that is about, and its value on the holdout.
+        note: What the last report of the training said.
     """
 
     trial: int
@@ -42,18 +55,27 @@ class Promotion:
     assessment: Assessment | None
     opening: int
     window: tuple[str, str]
+    reference: ReferenceTest | None = None
+    skill: tuple[Metric, float] | None = None
+    note: str = ""
 
 
-def promote(home: Path, trial: int | str | None = None, *, again: bool = False) -> Promotion:
+def promote(
+    home: Path, trial: int | str | None = None, *, again: bool = False, on_report: Callable[[int, int], None] | None = None
+) -> Promotion:
     """Opens a study's holdout for one configuration.
+
+    A trainable that reports is trained anew, up to the holdout, in a folder of its own under the study's `holdout`. An opening that was
+    cut short before there was a result is no other one: the same call goes on with it.
 
     Args:
         home: The study's folder.
         trial: Which; the leaderboard's first by default.
         again: Open a holdout that has been opened before; this too is recorded, and counts against every later p-value.
+        on_report: Called with the step reached and the last one, where the trainable reports.
 
     Raises:
-        StudyError: Opened before, a legacy study, other data than the search's, or a failed trial.
+        StudyError: Opened before, a legacy study, other data than the search's, or a trial that was not completed.
     """
     with Ledger.open(home / LEDGER) as ledger:
         header = ledger.header
@@ -62,7 +84,8 @@ def promote(home: Path, trial: int | str | None = None, *, again: bool = False) 
         fingerprint = str(header.context["data_fingerprint"])
         before = ledger.events(OPENED)
         looks = count_looks(home.parent, fingerprint)
-        if looks.openings and not again:
+        pending = _pending(ledger, trial)
+        if looks.openings and not again and pending is None:
             last = (
                 f"trial {before[-1]['trial']} by {before[-1]['detail']['by']} at {before[-1]['time'][:16]}" if before else "another study"
             )
@@ -72,9 +95,13 @@ def promote(home: Path, trial: int | str | None = None, *, again: bool = False) 
             )
         if trial is None and constraints_of(header) and not ledger.count_meeting(constraints_of(header)):
             raise StudyError(f"{home.name}: no trial meets the study's constraints, so there is no winner to promote; name a trial")
-        row = ledger.trial(int(ledger.top(header.objective, n=1)["trial"].iloc[0]) if trial is None else trial)
+        if pending is None and trial is None and not ledger.counts()["completed"]:
+            raise StudyError(f"{home.name}: no trial has been completed; there is nothing to promote")
+        chosen = trial if trial is not None else None if pending is None else pending["trial"]
+        row = ledger.trial(int(ledger.top(header.objective, n=1)["trial"].iloc[0]) if chosen is None else chosen)
         if row["status"] != "completed":
-            raise StudyError(f"trial {row['trial']} failed; there is nothing to promote")
+            ended = "failed" if row["status"] == "failed" else "was stopped early, before its last step"
+            raise StudyError(f"trial {row['trial']} {ended}; there is nothing to promote")
         search = Search(Study.parse(header.spec))
         prepared = search.prepare("holdout")
         if prepared.fingerprint != fingerprint:
@@ -84,16 +111,23 @@ def promote(home: Path, trial: int | str | None = None, *, again: bool = False) 
             )
         # On the record before anybody sees a number, whatever happens next.
         by = f"{getpass.getuser()}@{socket.gethostname()}"
-        ledger.record(OPENED, trial=row["trial"], by=by, config_id=row["config_id"], opening=looks.openings + 1)
-        values = Evaluator(search.study, prepared.defaults, len(prepared.days)).evaluate([row["config"]], prepared.inputs)[0]
-        names = [m.name for m in header.metrics]
-        held = dict(zip(names, values[: len(names)].tolist(), strict=True))
-        ledger.record("holdout_result", trial=row["trial"], metrics={k: v for k, v in held.items() if np.isfinite(v)})
-        returns = values[len(names) :]
+        opening = looks.openings + 1 if pending is None else int(pending["detail"]["opening"])
+        if pending is None:
+            ledger.record(OPENED, trial=row["trial"], by=by, config_id=row["config_id"], opening=opening)
+        names, note = [m.name for m in header.metrics], ""
+        if isinstance(search.trainable, Stepping):
+            place = home / "holdout" / f"trial-{row['trial']}-opening-{opening}"
+            evaluator = StepEvaluator(search.study, prepared.defaults, header.context_id)
+            final = search.trainable.last_step({**prepared.defaults, **row["config"]})
+            held, note = _train(evaluator, row, prepared, place, final, on_report or (lambda step, last: None))
+            held, returns = {name: held.get(name, float("nan")) for name in names}, np.empty(0)
+        else:
+            values = Evaluator(search.study, prepared.defaults, len(prepared.days)).evaluate([row["config"]], prepared.inputs)[0]
+            held, returns = dict(zip(names, values[: len(names)].tolist(), strict=True)), values[len(names) :]
+        ledger.record(RESULT, trial=row["trial"], metrics={k: v for k, v in held.items() if np.isfinite(v)})
         found = None
         if len(returns):
             trades = held.get("trades", float("nan"))
-            opening = looks.openings + 1
             found = assess(
                 returns[:, None],
                 periods_per_year=DAYS_PER_YEAR,
@@ -102,5 +136,63 @@ def promote(home: Path, trial: int | str | None = None, *, again: bool = False) 
                 openings=opening,
                 benchmarks={k: v for k, v in prepared.benchmarks.items() if k != "flat"},
             )
-        window = (str(prepared.days[0]), str(prepared.days[-1])) if len(prepared.days) else ("", "")
-        return Promotion(row["trial"], header.metrics, row["metrics"], held, found, looks.openings + 1, window)
+        reference = reference_test(held[REFERENCE_P], opening) if found is None and has_reference_p(header.metrics) else None
+        skill = None if reference is None else skill_of(header, held)
+        return Promotion(row["trial"], header.metrics, row["metrics"], held, found, opening, _window(prepared), reference, skill, note)
+
+
+def _pending(ledger: LedgerReader, trial: int | str | None) -> dict[str, Any] | None:
+    """Returns the study's last opening if it was cut short before its result, and is for this trial; None otherwise."""
+    events = [event for event in ledger.events(limit=1_000_000) if event["kind"] in (OPENED, RESULT)]
+    if not events or events[-1]["kind"] == RESULT:
+        return None
+    same = trial is None or ledger.trial(trial)["trial"] == events[-1]["trial"]
+    return events[-1] if same else None
+
+
+def _window(prepared: Prepared) -> tuple[str, str]:
+    """Returns the first and last day of the holdout."""
+    if len(prepared.days):
+        return str(prepared.days[0]), str(prepared.days[-1])
+    if prepared.timeline is None or prepared.timeline.holdout.stop <= prepared.timeline.holdout.start:
+        return "", ""
+    held = prepared.timeline.times[prepared.timeline.holdout.start : prepared.timeline.holdout.stop].astype("datetime64[D]")
+    return str(held[0]), str(held[-1])
+
+
+def _train(
+    evaluator: StepEvaluator, row: Mapping[str, Any], prepared: Prepared, folder: Path, last: int, told: Callable[[int, int], None]
+) -> tuple[dict[str, float], str]:
+    """Runs a configuration on the holdout to its end, going on from what is in its folder; returns the last report's metrics and note.
+
+    The last report is kept beside the checkpoints, so that a kill after it loses nothing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    place = folder / "report.json"
+    said: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {"step": 0, "metrics": {}, "note": ""}
+    told(said["step"], last)
+    try:
+        for report in evaluator.evaluate(row["config"], folder, said["step"], _device(), prepared.inputs):
+            said = {"step": report.step, "metrics": {k: float(v) for k, v in report.metrics.items()}, "note": report.note}
+            draft = folder / "report.new"
+            draft.write_text(json.dumps(said))
+            os.replace(draft, place)
+            told(report.step, last)
+    except Exception as error:
+        what = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        raise StudyError(
+            f"trial {row['trial']} failed on the holdout after step {said['step']:,}: {what}. "
+            "The opening is on record; when the cause is put right the same command goes on from there, without --again"
+        ) from error
+    if not said["metrics"]:
+        raise StudyError(f"trial {row['trial']} ended on the holdout without a report")
+    return said["metrics"], said["note"]
+
+
+def _device() -> str:
+    """Returns "cuda" where torch is installed and sees a card, else "cpu"."""
+    try:
+        import torch
+    except ImportError:
+        return "cpu"
+    return "cuda" if torch.cuda.is_available() else "cpu"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -15,6 +16,7 @@ from cluster.steps import TrialReport, TrialTask
 from results import Ledger, Plan, ResultRow, reports
 from results.identity import config_id, trial_seed
 from results.reports import ReportRow
+from sweeps.endings import failure_words, shown, stop_words
 from sweeps.feed import HOPELESS_DEATHS, Backlog, Point, Tally
 from sweeps.search import Search
 from sweeps.study import Study, StudyError
@@ -67,6 +69,8 @@ class Running:
         seconds: Work so far, earlier sessions included.
         done: Steps of this session.
         spent: Seconds of this session.
+        swept: Its parameters that differ between trials.
+        heard: Monotonic time of its last report or its start.
     """
 
     point: Point
@@ -78,6 +82,14 @@ class Running:
     done: int = 0
     spent: float = 0.0
     metrics: list[float] = field(default_factory=list)
+    swept: Mapping[str, Any] = field(default_factory=dict)
+    heard: float = field(default_factory=time.monotonic)
+
+    @property
+    def pace(self) -> float:
+        """Seconds per step, of this session where it has made some; NaN before the first report."""
+        done, spent = (self.done, self.spent) if self.done else (self.step, self.seconds)
+        return spent / done if done else math.nan
 
 
 class StepFeed:
@@ -97,8 +109,9 @@ class StepFeed:
         self._backlog, self._ledger, self._plan, self._show = backlog, ledger, plan, show
         self._scheduler, self._trainable = search.scheduler(), search.trainable
         self._home, self._names = home, ledger.header.metric_names
-        self._objective = self._names.index(objective)
-        self._sign = -1.0 if ledger.header.metric(objective).direction == "min" else 1.0
+        self._objective, self._metric = self._names.index(objective), ledger.header.metric(objective)
+        self._sign = -1.0 if self._metric.direction == "min" else 1.0
+        self._swept, self._longest = frozenset(search.space.names), search.last_step
         self.tally = tally
         self.stopping = False
         self.running: dict[int, Running] = {}
@@ -128,13 +141,15 @@ class StepFeed:
         attempt = self._ledger.open_attempt(self._plan.plan_id, 1)
         complete = {**self._ledger.header.defaults, **point.config}
         last = self._trainable.last_step(complete) if isinstance(self._trainable, Stepping) else 0
-        made = Running(point, self._plan.offset + point.index, last)
+        swept = {name: value for name, value in point.config.items() if name in self._swept}
+        made = Running(point, self._plan.offset + point.index, last, swept=swept)
         if (before := self._seen.get(point.config_id)) is not None:
             made.step, made.value, made.metrics = before.step, float(before.metrics[self._objective]), list(before.metrics)
             made.seconds = self._spent[point.config_id]
         self.running[attempt] = made
         folder = self._home / "trials" / point.config_id.hex()
         folder.mkdir(parents=True, exist_ok=True)
+        self._tell()
         return TrialTask(attempt, point.index, str(folder.absolute()), made.step)
 
     @property
@@ -155,16 +170,19 @@ class StepFeed:
         decision = self._scheduler.report(made.trial, row.step, values[self._objective])
         self._note(row)
         made.done, made.spent = made.done + row.step - made.step, made.spent + report.seconds
+        self.tally.steps += row.step - made.step
         made.step, made.value, made.metrics, made.seconds = row.step, values[self._objective], values, made.seconds + report.seconds
+        made.heard = time.monotonic()
         self._deaths.pop(row.config_id, None)
         ended = self._result(made, "stopped") if decision.stop else None
-        self._ledger.report(report.attempt, row, ended, {k: _plain(v) for k, v in asdict(decision).items()} if decision.stop else None)
+        why = {k: _plain(v) for k, v in asdict(decision).items()} if decision.stop else None
+        self._ledger.report(report.attempt, row, ended, why)
         self.tally.busy += report.seconds
-        if decision.stop:
+        if why is not None:
             del self.running[report.attempt]
             self.tally.done += 1
             self.tally.stopped += 1
-        self._show(self.tally)
+        self._tell("" if why is None else f"trial {made.trial} {stop_words(why, row.step, self._metric)}")
         return decision.stop or self._halt(report.attempt)
 
     def _halt(self, attempt: int) -> bool:
@@ -184,12 +202,11 @@ class StepFeed:
         best = self._sign * np.array([self.tally.best, made.value])
         if np.isfinite(best).any():
             self.tally.best = float(self._sign * np.nanmax(best))
-        self._show(self.tally)
+        self._tell(f"trial {made.trial} completed: {shown(made.value, self._metric)}")
 
     def failed(self, attempt: int, error: str) -> None:
         """Accepts a failure."""
         self._end(attempt, self.running.pop(attempt), "failed", error)
-        self._show(self.tally)
         if self.tally.failed == self.tally.done >= HOPELESS:
             raise StudyError(f"all of the first {self.tally.done} trials failed, so the run was stopped. The last error: {error}")
 
@@ -211,6 +228,17 @@ class StepFeed:
     def _end(self, attempt: int, made: Running, status: str, error: str | None = None) -> None:
         self.tally.done += self._ledger.accept(attempt, [self._result(made, status, error)]).accepted
         self.tally.failed += status == "failed"
+        if status == "failed":
+            self._tell(f"trial {made.trial} {failure_words(error or '', made.step)}")
+
+    def _tell(self, news: str = "") -> None:
+        """Shows how far everything is, and how a trial has just ended."""
+        tally, running = self.tally, tuple(self.running.values())
+        waiting = max(0, tally.total - tally.known - tally.done - len(running))
+        tally.running, tally.news = running, news
+        tally.steps_left = waiting * self._longest + sum(max(0, each.last - each.step) for each in running)
+        self._show(tally)
+        tally.news = ""
 
     @staticmethod
     def _result(made: Running, status: Any, error: str | None = None) -> ResultRow:

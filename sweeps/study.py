@@ -143,7 +143,7 @@ class Study(BaseModel):
 
         Args:
             source: Path of a YAML file, or a name listed by `alphasweep ls`.
-            overrides: `key.path=value` settings; values are YAML. `data.source` replaces the whole `data` section.
+            overrides: `key.path=value` settings (`_in_full`); values are YAML. `data.source` replaces the whole `data` section.
             ran: Names of studies that have run, for messages.
 
         Raises:
@@ -152,7 +152,7 @@ class Study(BaseModel):
         path = find(source, ran)
         mapping, lines = _parse(_text(path), str(path))
         places = {key: f"{path}, line {line}" for key, line in lines.items()}
-        settings = list(overrides)
+        settings = [_in_full(item, mapping) for item in overrides]
         if any(item.partition("=")[0].strip() == "data.source" for item in settings):
             # Bars, signal or seed of the file's market say nothing about another one.
             mapping["data"] = {}
@@ -309,6 +309,17 @@ def _note_lines(node: yaml.Node | None, prefix: str, lines: dict[str, int]) -> N
             path = f"{prefix}{key.value}"
             lines[path] = key.start_mark.line + 1
             _note_lines(value, path + ".", lines)
+
+
+def _in_full(item: str, mapping: Mapping[str, Any]) -> str:
+    """Returns an override with the section of its key, where it has none, is no key of a study and stands in one section."""
+    key = item.partition("=")[0].strip()
+    if "=" not in item or "." in key or key in Study.model_fields:
+        return item
+    homes = [name for name, section in mapping.items() if isinstance(section, Mapping) and key in section]
+    if len(homes) > 1:
+        raise StudyError(f"--set {item!r}: {key} stands in {' and in '.join(homes)}; write {homes[0]}.{key}=… or {homes[1]}.{key}=…")
+    return f"{homes[0]}.{item.strip()}" if homes else item
 
 
 def _override(mapping: dict[str, Any], item: str, places: dict[str, str]) -> None:

@@ -7,6 +7,7 @@ or trainables. Where evidence is short the answer is NaN, None or "n/a"; input t
 - one trial: `sharpe_statistics`, `probabilistic_sharpe`, `min_track_record_length`, `confidence_intervals`
 - the best of many: `deflate`, `superior_predictive_ability`, `step_m`, `probability_of_overfitting`
 - how many looks those were: `effective_trials`, `participation_ratio`, `trial_families`, `duplicate_groups`
+- a forecast beside one that needs no model, without daily returns: `reference_test`
 - whether it holds elsewhere: `rank_stability`, `folds_won`, `grid_position`
 - in words: `verdict`; all of it in one call: `assess`
 """
@@ -21,6 +22,7 @@ from results.validity.independence import Families, effective_trials, participat
 from results.validity.neighbourhood import GridPosition, grid_position
 from results.validity.overfitting import Overfitting, probability_of_overfitting
 from results.validity.panel import ValidityError, compound
+from results.validity.reference import ReferenceTest, has_reference_p, reference_test
 from results.validity.resampling import Interval, confidence_intervals, optimal_block, resample_counts
 from results.validity.sharpe import (
     SharpeStatistics,
@@ -43,6 +45,7 @@ __all__ = [
     "Interval",
     "Overfitting",
     "RankStability",
+    "ReferenceTest",
     "SharpeStatistics",
     "SpaResult",
     "ValidityError",
@@ -58,12 +61,14 @@ __all__ = [
     "expected_max_sharpe",
     "folds_won",
     "grid_position",
+    "has_reference_p",
     "min_track_record_length",
     "optimal_block",
     "participation_ratio",
     "probabilistic_sharpe",
     "probability_of_overfitting",
     "rank_stability",
+    "reference_test",
     "resample_counts",
     "sharpe_standard_error",
     "sharpe_statistics",

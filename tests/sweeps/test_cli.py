@@ -28,7 +28,7 @@ Command = Callable[..., Any]
 GROUP: Any = typer.main.get_command(app)
 COMMANDS = {name: c for name, c in GROUP.commands.items() if name != "data"} | {"data check": GROUP.commands["data"].commands["check"]}
 # Where a command that reads a study is told what it needs besides its name.
-READERS = {"status": (), "leaderboard": (), "show": ("0",), "verify": ()}
+READERS = {"status": (), "leaderboard": (), "show": ("0",), "verify": (), "why": ("0",)}
 
 
 def widest(text: str) -> int:

@@ -9,8 +9,9 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from sweeps.feed import Tally
+from sweeps.feed import Point, Tally
 from sweeps.progress import StudyProgress
+from sweeps.steps import Running
 
 
 class Clock:
@@ -97,3 +98,39 @@ def test_a_run_without_work_prints_no_progress() -> None:
     with StudyProgress(Console(file=screen, width=80), "score") as progress:
         progress.prepared()
     assert screen.getvalue() == ""
+
+
+def at_work(trial: int, step: int, seconds: float, value: float = float("nan"), last: int = 200) -> Running:
+    made = Running(Point(trial, {}, b""), trial, last, step, value, done=step, spent=seconds, swept={"rank": trial, "rate": 0.0001234})
+    made.heard = 100.0
+    return made
+
+
+def test_below_the_bar_are_the_trials_at_work_with_their_own_rate_and_time_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, screen = Clock(monkeypatch), StringIO()
+    console = Console(file=screen, force_terminal=True, width=80, color_system=None)
+    with StudyProgress(console, "skill", "fraction") as progress:
+        progress.prepared()
+        running = (at_work(12, 40, 80.0, 0.0312), at_work(3, 0, 0.0))
+        progress.update(Tally(48, done=4, stopped=3, best=0.05, running=running, steps_left=9000))
+        clock.now += 10.0
+        progress.update(Tally(48, done=4, stopped=3, best=0.05, running=running, steps=20, steps_left=9000, news="trial 7 stopped"))
+        progress._bar.refresh()
+    shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
+    last = shown[shown.rindex("4 of 48") :].replace("\n", " ")
+    assert "2 steps/s, at most 1:15:00 left" in last and "3 stopped" in last and "5.00%" in " ".join(last.split())
+    assert re.search(r"trial +rank +rate +step +skill +s/step +left", last), last
+    assert re.search(r" 3 +3 +0\.0001234 +0 of 200 +… +… +… .* 12 +12 +0\.0001234 +40 of 200 +3\.12% +2 +0:05:10 ", last), last
+    assert "trial 7 stopped" in last
+
+
+def test_in_a_file_a_trial_that_ends_has_its_line_and_a_report_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    screen = StringIO()
+    with StudyProgress(Console(file=screen, width=80), "skill") as progress:
+        progress.prepared()
+        progress.update(Tally(48))
+        progress.update(Tally(48, running=(at_work(7, 0, 0.0),), steps_left=100))
+        progress.update(Tally(48, running=(at_work(7, 20, 4.0),), steps=20, steps_left=80))
+        progress.update(Tally(48, running=(), done=1, stopped=1, news="trial 7 stopped at step 40: rank 5 of 6, skill -0.12 below 0.03"))
+    lines = screen.getvalue().splitlines()
+    assert lines == ["0 of 48  starting Ray", "trial 7 stopped at step 40: rank 5 of 6, skill -0.12 below 0.03", "1 of 48  1 stopped"]

@@ -304,6 +304,28 @@ def test_set_overrides_one_key_with_yaml(tmp_path: Path, item: str, read: Callab
     assert read(Study.load(written(tmp_path, GOOD), [item]))
 
 
+@pytest.mark.parametrize(
+    ("item", "read"),
+    [
+        ("bars=720", lambda s: s.data["bars"] == 720),
+        (" profile = legacy", lambda s: s.settings == {"profile": "legacy"}),
+        ("min_edge=[0.5]", lambda s: s.space["min_edge"] == [0.5]),
+        ("source=bars", lambda s: s.data == {"source": "bars"}),
+        ("name=seed", lambda s: s.name == "seed"),
+    ],
+)
+def test_a_bare_key_that_stands_in_one_section_of_the_file_is_that_one(tmp_path: Path, item: str, read: Callable[[Study], bool]) -> None:
+    assert read(Study.load(written(tmp_path, GOOD), [item]))
+
+
+def test_a_bare_key_of_two_sections_is_told_with_both_and_one_of_a_study_is_never_taken_for_a_sections(tmp_path: Path) -> None:
+    text = GOOD.replace("  lag: 1\n", "  lag: 1\n  bars: 3\n")
+    with pytest.raises(StudyError, match=r"^--set 'bars=720': bars stands in data and in fixed; write data\.bars=… or fixed\.bars=…$"):
+        Study.load(written(tmp_path, text), ["bars=720"])
+    study = Study.load(written(tmp_path, GOOD), ["seed=4"])
+    assert (study.seed, study.data["seed"]) == (4, 7)
+
+
 def test_another_source_leaves_nothing_of_the_files_market_but_what_is_set_beside_it(tmp_path: Path) -> None:
     study = Study.load(written(tmp_path, GOOD), ["data.bars=50", "data.source=bars"])
     assert study.data == {"bars": 50, "source": "bars"}
@@ -326,7 +348,8 @@ def test_set_changes_one_section_and_not_another_that_shares_it(tmp_path: Path) 
         ("space.x=[1,", "--set 'space.x=[1,': the value is not valid YAML: "),
         ("space.x={a: 1, a: 2}", "--set 'space.x={a: 1, a: 2}': 'a' is given twice"),
         ("seed=x", "--set seed=x: seed: give a whole number (it is 'x')"),
-        ("bars=720", "--set bars=720: bars is not a key of a study; did you mean 'data.bars'?"),
+        ("trials=3", "--set trials=3: trials is not a key of a study; did you mean 'search.trials'?"),
+        ("profil=legacy", "--set profil=legacy: profil is not a key of a study; known: "),
         ("serach.trials=3", "--set serach.trials=3: serach is not a key of a study; did you mean 'search'?"),
         ("data=sample", "--set data=sample: data: give a mapping of keys to values (it is 'sample')"),
         ("space.min_egde=[1]", "--set space.min_egde=[1]: space.min_egde: selector has no such parameter; did you mean 'min_edge'?"),

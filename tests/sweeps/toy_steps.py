@@ -7,6 +7,8 @@ import math
 import os
 import time
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -66,3 +68,23 @@ class Walk:
     @staticmethod
     def _report(pace: int, level: float, rng: np.random.Generator) -> Report:
         return Report(pace, {"level": level, "paces_done": pace, "drawn": float(rng.bit_generator.state["state"]["state"] % 1000)})
+
+
+class Forecast(Walk):
+    """Measures its level as a skill with a p-value, less of it on the holdout, where it is interrupted while a file `trap` exists."""
+
+    name, objective = "forecast", "skill"
+    metrics = (Metric("skill", "max", "fraction"), Metric("dm_p", "min", "probability"), *Walk.metrics)
+
+    def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Any = None, part: str = "search") -> Prepared:
+        made = super().prepare(data, settings, protocol, part)
+        return replace(made, inputs={**made.inputs, "part": part, "trap": settings.get("trap")})
+
+    def evaluate(self, config: Mapping[str, Any], ctx: StepContext) -> Iterator[Report]:
+        sealed = ctx.inputs["part"] == "holdout"
+        for report in super().evaluate(config, ctx):
+            if sealed and report.step == 7 and ctx.inputs["trap"] and Path(ctx.inputs["trap"]).exists():
+                raise KeyboardInterrupt  # its checkpoint is written, its report is not
+            level = report.metrics["level"]
+            scores = {"skill": level / 100.0 - (0.005 if sealed else 0.0), "dm_p": 10.0 ** (-2.5 * level)}
+            yield Report(report.step, {**report.metrics, **scores}, "a batch was halved" if report.step >= 3 else "")

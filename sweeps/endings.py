@@ -1,0 +1,303 @@
+"""How trials that report ended, and why: from the ledger, and from their reports judged once more by a scheduler that knows nothing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from results import Ledger, LedgerError, reports
+from results.identity import config_id
+from results.leaderboard import format_value, shown_unit
+from results.lock import is_written
+from results.reports import ReportRow
+from search_spaces.stopping import Decision
+
+if TYPE_CHECKING:
+    from results.metrics import Metric
+    from results.reader import LedgerReader
+    from sweeps.asked import Asked
+    from sweeps.search import Search
+
+ALL: Final = 1_000_000_000  # events; the ledger's reader gives the latest thousand unless told
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A report at which a trial was judged and went on.
+
+    Attributes:
+        step: Of the report.
+        decision: What the scheduler found.
+    """
+
+    step: int
+    decision: Decision
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A trial that was ahead of one that was stopped.
+
+    Attributes:
+        trial: Its number.
+        value: What it was compared by: its objective at the rung; under the median rule the mean of its reports up to there.
+        swept: Its parameters that differ between trials.
+        ended: What became of it, in words.
+    """
+
+    trial: int
+    value: float
+    swept: Mapping[str, Any]
+    ended: str
+
+
+@dataclass(frozen=True)
+class Ending:
+    """Why a trial ended, or how far it is.
+
+    Attributes:
+        trial: Its number.
+        status: "completed", "stopped", "diverged", "failed", "running", "waiting" (interrupted, or not started), "reused" or "same"
+            (of another trial).
+        words: What happened, in a line.
+        step: Of its last report, 0 for none.
+        last: Step at which it is complete.
+        swept: Its parameters that differ between trials.
+        metric: The objective.
+        decision: What stopped it, as the ledger has it; empty otherwise.
+        rule: Kind of the scheduler.
+        ahead: The trials that were better there, ten at most.
+        judged: Where it was judged and went on.
+        replayed: Whether judging all reports again gives what is on record; otherwise `judged` is empty.
+        notes: What its reports said, each note with its first step.
+    """
+
+    trial: int
+    status: str
+    words: str
+    step: int
+    last: int
+    swept: Mapping[str, Any]
+    metric: Metric
+    decision: Mapping[str, Any] = field(default_factory=dict)
+    rule: str = ""
+    ahead: tuple[Rival, ...] = ()
+    judged: tuple[Judged, ...] = ()
+    replayed: bool = True
+    notes: tuple[tuple[int, str], ...] = ()
+
+
+def shown(value: float, metric: Metric) -> str:
+    """Returns a metric with its value, such as "skill 3.10%"."""
+    return f"{metric.name} {format_value(value, shown_unit(metric))}"
+
+
+def stop_words(decision: Mapping[str, Any], step: int, metric: Metric) -> str:
+    """Returns why a trial was stopped, such as "stopped at step 40: rank 5 of 6, skill -12.00% below 3.00%"."""
+    value, cutoff = (float("nan" if decision.get(key) is None else decision[key]) for key in ("value", "cutoff"))
+    if decision.get("rule") == "diverged":
+        return f"diverged at step {step:,}: {metric.name} is not a number"
+    rung = "" if decision["rung"] in (None, step) else f" (rung {decision['rung']:,})"
+    side = "below" if value < cutoff else "above" if value > cutoff else "level with the last to go on,"
+    whose = ", the median" if decision.get("rule") == "median" else ""
+    found = (
+        f"rank {decision['rank']:,} of {decision['of']:,}, {shown(value, metric)} {side} {format_value(cutoff, shown_unit(metric))}{whose}"
+    )
+    return f"stopped at step {step:,}{rung}: {found}"
+
+
+def failure_words(error: str, step: int) -> str:
+    """Returns why a trial failed, on one line."""
+    return f"failed {f'after step {step:,}' if step else 'before its first report'}: {' '.join(error.split())}"
+
+
+def notes_of(rows: Sequence[ReportRow]) -> tuple[tuple[int, str], ...]:
+    """Returns the notes of a trial's reports, each with the step it first came with."""
+    first: dict[str, int] = {}
+    for row in rows:
+        if row.note:
+            first.setdefault(row.note, row.step)
+    return tuple((step, note) for note, step in first.items())
+
+
+def why(home: Path, which: int | str) -> Ending:
+    """Says why a trial ended, or how far it is.
+
+    Args:
+        home: The study's folder.
+        which: Trial number, or the first digits of its configuration id.
+
+    Raises:
+        StudyError: The study evaluates packs.
+        LedgerError: No such trial, or a ledger that cannot be read.
+    """
+    from sweeps.runner import LEDGER
+
+    with Ledger.open(home / LEDGER, readonly=True) as ledger:
+        return _Reader(ledger, home, is_written(home / LEDGER)).why(which)
+
+
+class _Reader:
+    """A ledger of trials that report, and what is worked out from it."""
+
+    def __init__(self, ledger: LedgerReader, home: Path, written: bool):
+        from sweeps.search import Search
+        from sweeps.study import Study, StudyError
+        from trainables.stepping import Stepping
+
+        self._ledger, self._home, self._written = ledger, home, written
+        study = Study.parse(ledger.header.spec)
+        if not isinstance(Search(study).trainable, Stepping):
+            raise StudyError(
+                f"{home.name}: {study.trainable} evaluates whole packs; nothing is stopped early, so there is nothing to explain"
+            )
+        self._metric = ledger.header.metric(ledger.header.objective)
+        self._place = ledger.header.metric_names.index(ledger.header.objective)
+        self._rows: dict[int, list[ReportRow]] = {}
+        for row in reports.read(ledger):
+            self._rows.setdefault(row.trial, []).append(row)
+
+    @cached_property
+    def _searches(self) -> list[tuple[Asked, Search]]:
+        from sweeps.asked import asked
+        from sweeps.search import Search
+
+        return [(each, Search(each.study)) for each in asked(self._home)]
+
+    def _find(self, trial: int) -> tuple[Search, dict[str, Any]] | None:
+        """Returns the search a trial belongs to and its configuration; None if there is none of this number."""
+        for each, search in self._searches:
+            index = trial - each.plan.offset
+            if 0 <= index < search.sampler.size:
+                return search, search.config(search.sampler.configs(index, index + 1)[0])
+        return None
+
+    @cached_property
+    def _stops(self) -> dict[int, dict[str, Any]]:
+        return {event["trial"]: event["detail"] for event in self._ledger.events("stopped", limit=ALL)}
+
+    def why(self, which: int | str) -> Ending:
+        try:
+            row = self._ledger.trial(which)
+        except LedgerError:
+            text = str(which).strip()
+            if not text.isdecimal() or len(text) > 18 or (found := self._find(int(text))) is None:
+                raise
+            return self._unfinished(int(text), *found)
+        trial, status = int(row["trial"]), str(row["status"])
+        found = self._find(trial)
+        search, config = found if found is not None else (self._searches[-1][1], row["config"])
+        facts = self._facts(trial, search, config)
+        if row["source"]:
+            words = f"completed in the study {row['source']}, from which its result was taken over"
+            return Ending(status="reused", words=words, **facts)
+        if status == "failed":
+            words = failure_words(str(row["error"]), facts["step"])
+            if row["failures"]:
+                words += f" (tried {len(row['failures']) + 1} times)"
+            return Ending(status="failed", words=words, **facts)
+        judged, true = self._judged(trial, search)
+        facts |= {"judged": judged, "replayed": true}
+        if status == "stopped":
+            decision = self._stops.get(trial, {})
+            if not decision:
+                return Ending(status="stopped", words=f"stopped early at step {facts['step']:,}; no reason is on record", **facts)
+            words = stop_words(decision, facts["step"], self._metric)
+            ended = "diverged" if decision.get("rule") == "diverged" else "stopped"
+            return Ending(status=ended, words=words, decision=decision, ahead=tuple(self._ahead(decision)), **facts)
+        value = shown(self._value(self._rows[trial][-1]), self._metric) if trial in self._rows else ""
+        return Ending(status="completed", words=f"completed at step {facts['step']:,}: {value}", **facts)
+
+    def _unfinished(self, trial: int, search: Search, config: Mapping[str, Any]) -> Ending:
+        header = self._ledger.header
+        numbers, _ = self._ledger.found([config_id(header.context_id, config, header.defaults)])
+        facts = self._facts(trial, search, config)
+        if numbers[0] >= 0:
+            return Ending(status="same", words=f"the same configuration as trial {numbers[0]}, which has its result", **facts)
+        step, last = facts["step"], facts["last"]
+        if not step:
+            words = "not started, or not far enough for a report" if self._written else "not started"
+            return Ending(status="waiting", words=words, **facts)
+        words = f"at step {step:,} of {last:,}, {shown(self._value(self._rows[trial][-1]), self._metric)}"
+        judged, true = self._judged(trial, search)
+        facts |= {"judged": judged, "replayed": true}
+        if self._written:
+            return Ending(status="running", words=f"not ended: {words}; the study is running", **facts)
+        return Ending(status="waiting", words=f"interrupted {words}; the next run goes on from there", **facts)
+
+    def _facts(self, trial: int, search: Search, config: Mapping[str, Any]) -> dict[str, Any]:
+        rows = self._rows.get(trial, [])
+        return {
+            "trial": trial,
+            "step": rows[-1].step if rows else 0,
+            "last": self._last(search, config),
+            "swept": _swept(search, config),
+            "metric": self._metric,
+            "rule": str(search.study.scheduler.get("kind", "asha")),
+            "notes": notes_of(rows),
+        }
+
+    def _last(self, search: Search, config: Mapping[str, Any]) -> int:
+        from trainables.stepping import Stepping
+
+        assert isinstance(search.trainable, Stepping)
+        return search.trainable.last_step({**self._ledger.header.defaults, **config})
+
+    def _value(self, row: ReportRow) -> float:
+        return float(row.metrics[self._place])
+
+    def _judged(self, trial: int, search: Search) -> tuple[tuple[Judged, ...], bool]:
+        """Judges all reports again; returns where the trial went on, and whether the stops of its search are those on record.
+
+        Stops of another search were another scheduler's, with rungs of its own.
+        """
+        scheduler, place = search.scheduler(), self._ledger.header.metric_names.index(search.objective)
+        first = next(each.plan.offset for each, made in self._searches if made is search)
+        own, stops = [], {}
+        for row in reports.read(self._ledger):
+            decision = scheduler.report(row.trial, row.step, float(row.metrics[place]))
+            if decision.stop:
+                stops[row.trial] = _essence(vars(decision))
+            elif row.trial == trial and decision.rung is not None:
+                own.append(Judged(row.step, decision))
+        theirs = range(first, first + search.sampler.size)
+        recorded = {number: _essence(detail) for number, detail in self._stops.items()}
+        true = {n: s for n, s in stops.items() if n in theirs} == {n: s for n, s in recorded.items() if n in theirs}
+        return (tuple(own), True) if true else ((), False)
+
+    def _ahead(self, decision: Mapping[str, Any]) -> Iterator[Rival]:
+        for trial in decision.get("ahead", ()):
+            rows = self._rows.get(trial, [])
+            if decision["rule"] == "median":
+                until = [self._value(row) for row in rows if row.step <= decision["rung"]]
+                value = math.fsum(until) / len(until) if until else math.nan
+            else:
+                value = next((self._value(row) for row in rows if row.step >= decision["rung"]), math.nan)
+            found = self._find(trial)
+            yield Rival(trial, value, _swept(*found) if found else {}, self._ended(trial))
+
+    def _ended(self, trial: int) -> str:
+        """Returns what became of a trial, in a few words."""
+        rows = self._rows.get(trial, [])
+        step = rows[-1].step if rows else 0
+        try:
+            row = self._ledger.trial(trial)
+        except LedgerError:
+            return f"not ended, at step {step:,}"
+        if row["status"] == "stopped":
+            rule = self._stops.get(trial, {}).get("rule")
+            return f"{'diverged' if rule == 'diverged' else 'stopped'} at step {step:,}"
+        value = format_value(row["metrics"][self._metric.name], shown_unit(self._metric))
+        return f"completed: {value}" if row["status"] == "completed" else f"failed after step {step:,}"
+
+
+def _essence(decision: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(decision.get(key) for key in ("rule", "rung", "rank", "of"))
+
+
+def _swept(search: Search, config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: config[name] for name in search.space.names if name in config}
