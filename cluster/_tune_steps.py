@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -99,14 +100,13 @@ class StepTrainable(tune.Trainable):
             if self._reports is None:
                 task = self._task
                 self._reports = iter(self._run(task["point"], Path(task["folder"]), task["reached"], _device(), self._inputs))
-            made = next(self._reports)
+            report = _report(next(self._reports), self._task["attempt"], time.perf_counter() - began)
         except StopIteration:
             self.cleanup()
             return {"points": 1, "steps_ended": True, "done": True}
         except Exception as error:
             self.cleanup()
             return {"points": 1, "steps_ended": True, "failed": f"{type(error).__name__}: {error}", "done": True}
-        report = TrialReport(self._task["attempt"], made.step, dict(made.metrics), time.perf_counter() - began, made.note)
         return {"points": 1, "report": report}
 
     def cleanup(self) -> None:
@@ -118,6 +118,23 @@ class StepTrainable(tune.Trainable):
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """A trial writes its own checkpoints, where they outlive Tune's experiment."""
+
+
+def _report(made: Any, attempt: int, seconds: float) -> TrialReport:
+    """Takes what a trial yielded; what is no report fails that trial and no other."""
+    if not (hasattr(made, "step") and hasattr(made, "metrics")):
+        raise TypeError(f"a {type(made).__name__} was yielded where a trainables.stepping.Report was expected")
+    if isinstance(made.step, bool) or int(made.step) != made.step:
+        raise TypeError(f"a report's step is {made.step!r}; give a whole number")
+    metrics: dict[str, float] = {}
+    for name, value in made.metrics.items():
+        try:
+            metrics[str(name)] = math.nan if value is None else float(value)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"metric {name} of the report at step {made.step} is {value!r:.60}; give a number, NaN where there is none"
+            ) from None
+    return TrialReport(attempt, int(made.step), metrics, seconds, str(getattr(made, "note", "")))
 
 
 def _device() -> str:

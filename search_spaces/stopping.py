@@ -71,9 +71,10 @@ class Never:
 
 def rungs(grace: int, factor: float, total: int) -> list[int]:
     """Returns the steps at which trials are judged: grace·factor^k below the last step."""
-    found, step = [], float(grace)
+    found: list[int] = []
+    step = float(grace)
     while round(step) < total:
-        found.append(round(step))
+        found += [round(step)] if round(step) not in found[-1:] else []  # a small factor may round to the same step again
         step *= factor
     return found
 
@@ -158,62 +159,94 @@ class Median:
     grace: int = 1
     direction: str = "max"
     least: int = 3
-    _curves: dict[int, list[tuple[int, float]]] = field(default_factory=dict, repr=False)
+    _sums: dict[int, tuple[list[int], list[float]]] = field(default_factory=dict, repr=False)
+    _best: dict[int, float] = field(default_factory=dict, repr=False)
 
     def report(self, trial: int, step: int, value: float) -> Decision:
         """Compares with what the others had at this step."""
         if not math.isfinite(value):
             return Decision(True, "diverged", step, value)
         sign = 1.0 if self.direction == "max" else -1.0
-        curve = self._curves.setdefault(trial, [])
-        curve.append((step, sign * value))
+        steps, sums = self._sums.setdefault(trial, ([], [0.0]))
+        steps.append(step)
+        sums.append(sums[-1] + sign * value)
+        best = self._best[trial] = max(self._best.get(trial, -math.inf), sign * value)
         if step < self.grace:
             return GO_ON
         means: list[tuple[float, int]] = []
-        for other, seen in self._curves.items():
-            if other != trial and seen[-1][0] >= step:
-                so_far = [v for s, v in seen if s <= step]
-                if so_far:
-                    means.append((math.fsum(so_far) / len(so_far), other))
+        for other, (theirs, totals) in self._sums.items():
+            if other != trial and theirs[-1] >= step and (seen := bisect_right(theirs, step)):
+                means.append((totals[seen] / seen, other))
         if len(means) < self.least:
             return GO_ON
         means.sort(key=lambda pair: (-pair[0], pair[1]))
         middle = len(means) // 2
         median = means[middle][0] if len(means) % 2 else 0.5 * (means[middle - 1][0] + means[middle][0])
-        best = max(v for _, v in curve)
         ahead = tuple(other for mean, other in means if mean > best)
         return Decision(best < median, "median", step, value, sign * median, len(ahead) + 1, len(means) + 1, ahead[:SHOWN])
 
 
-def make_scheduler(section: Mapping[str, Any], *, total: int, direction: str, seed: int) -> Scheduler:
-    """Makes the scheduler of a study's `scheduler` section.
+@dataclass(frozen=True)
+class Rules:
+    """A study's `scheduler` section with everything it leaves out: recorded once, so that a study keeps what it began with.
 
-    Args:
-        section: `kind` (asha by default) and its options: `grace`, `factor`, `brackets` (asha); `grace`, `least` (median).
-        total: Last step of a trial.
+    Attributes:
+        kind: Of `SCHEDULERS`.
+        total: Last step of the longest trial.
+        grace: As of the schedulers.
+        factor: Of asha.
+        brackets: Of asha.
+        least: Of median.
         direction: Of the objective.
         seed: Of the study.
-
-    Raises:
-        SpaceError: Unknown kind or option, or a value that is not allowed.
     """
-    kind = section.get("kind", "asha")
-    if kind not in SCHEDULERS:
-        raise SpaceError(f"scheduler.kind: {kind!r} is unknown; use one of {', '.join(SCHEDULERS)}.{did_you_mean(str(kind), SCHEDULERS)}")
-    options = {"none": (), "asha": ("grace", "factor", "brackets"), "median": ("grace", "least")}[kind]
-    for key in section:
-        if key not in ("kind", *options):
-            known = ", ".join(("kind", *options))
-            raise SpaceError(f"scheduler.{key}: {kind} has no such option; known: {known}.{did_you_mean(str(key), options)}")
-    grace = _whole(section, "grace", max(1, total // 10), 1, total)
-    if kind == "none":
-        return Never()
-    if kind == "median":
-        return Median(grace, direction, _whole(section, "least", 3, 1, 1_000_000))
-    factor = section.get("factor", 4)
-    if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 1.0 < factor < 1e6:
-        raise SpaceError(f"scheduler.factor: {factor!r} is not allowed; give a number above 1, for example 4")
-    return Asha(total, grace, float(factor), direction, _whole(section, "brackets", 1, 1, 20), seed)
+
+    kind: str = "asha"
+    total: int = 1
+    grace: int = 1
+    factor: float = 4.0
+    brackets: int = 1
+    least: int = 3
+    direction: str = "max"
+    seed: int = 0
+
+    @classmethod
+    def parse(cls, section: Mapping[str, Any], *, total: int, direction: str, seed: int) -> Rules:
+        """Validates a section.
+
+        Args:
+            section: `kind` (asha by default) and its options: `grace` (a tenth of the steps), `factor`, `brackets` (asha); `grace`,
+                `least` (median).
+            total: Last step of the longest trial.
+            direction: Of the objective.
+            seed: Of the study.
+
+        Raises:
+            SpaceError: Unknown kind or option, or a value that is not allowed.
+        """
+        kind = section.get("kind", "asha")
+        if kind not in SCHEDULERS:
+            hint = did_you_mean(str(kind), SCHEDULERS)
+            raise SpaceError(f"scheduler.kind: {kind!r} is unknown; use one of {', '.join(SCHEDULERS)}.{hint}")
+        options = {"none": (), "asha": ("grace", "factor", "brackets"), "median": ("grace", "least")}[kind]
+        for key in section:
+            if key not in ("kind", *options):
+                known = ", ".join(("kind", *options))
+                raise SpaceError(f"scheduler.{key}: {kind} has no such option; known: {known}.{did_you_mean(str(key), options)}")
+        factor = section.get("factor", 4)
+        if isinstance(factor, bool) or not isinstance(factor, (int, float)) or not 1.0 < factor < 1e6:
+            raise SpaceError(f"scheduler.factor: {factor!r} is not allowed; give a number above 1, for example 4")
+        grace = _whole(section, "grace", max(1, total // 10), 1, total)
+        brackets, least = _whole(section, "brackets", 1, 1, 20), _whole(section, "least", 3, 1, 1_000_000)
+        return cls(kind, total, grace, float(factor), brackets, least, direction, seed)
+
+    def make(self) -> Scheduler:
+        """Makes a scheduler that knows nothing yet."""
+        if self.kind == "none":
+            return Never()
+        if self.kind == "median":
+            return Median(self.grace, self.direction, self.least)
+        return Asha(self.total, self.grace, self.factor, self.direction, self.brackets, self.seed)
 
 
 def _whole(section: Mapping[str, Any], key: str, default: int, low: int, high: int) -> int:

@@ -157,7 +157,8 @@ def scheduler_lines(search: Search) -> list[str]:
 
     if not search.last_step:
         return []
-    scheduler, kind = search.scheduler(), search.study.scheduler.get("kind", "asha")
+    rules = search.rules()
+    scheduler, kind = rules.make(), rules.kind
     steps = f"{search.last_step:,} {getattr(search.trainable, 'fidelity', 'steps')}"
     if isinstance(scheduler, Asha):
         ladder = rungs(scheduler.grace, scheduler.factor, scheduler.total)

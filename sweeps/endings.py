@@ -14,7 +14,7 @@ from results.identity import config_id
 from results.leaderboard import format_value, shown_unit
 from results.lock import is_written
 from results.reports import ReportRow
-from search_spaces.stopping import Decision
+from search_spaces.stopping import Decision, Rules
 
 if TYPE_CHECKING:
     from results.metrics import Metric
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from sweeps.asked import Asked
     from sweeps.search import Search
 
+SCHEDULER: Final = "scheduler"  # kind of the event that keeps the rules a study began with
 ALL: Final = 1_000_000_000  # events; the ledger's reader gives the latest thousand unless told
 
 
@@ -255,7 +256,8 @@ class _Reader:
 
         Stops of another search were another scheduler's, with rungs of its own.
         """
-        scheduler, place = search.scheduler(), self._ledger.header.metric_names.index(search.objective)
+        rules, objective = kept_rules(self._ledger, search.rules(), search.objective)
+        scheduler, place = rules.make(), self._ledger.header.metric_names.index(objective)
         first = next(each.plan.offset for each, made in self._searches if made is search)
         own, stops = [], {}
         for row in reports.read(self._ledger):
@@ -293,6 +295,13 @@ class _Reader:
             return f"{'diverged' if rule == 'diverged' else 'stopped'} at step {step:,}"
         value = format_value(row["metrics"][self._metric.name], shown_unit(self._metric))
         return f"completed: {value}" if row["status"] == "completed" else f"failed after step {step:,}"
+
+
+def kept_rules(ledger: LedgerReader, rules: Rules, objective: str) -> tuple[Rules, str]:
+    """Returns the scheduler's rules and the metric it judges by: those a study began with, or these if it has not begun."""
+    for event in ledger.events(SCHEDULER, limit=1):
+        return Rules(**event["detail"]["rules"]), str(event["detail"]["objective"])
+    return rules, objective
 
 
 def _essence(decision: Mapping[str, Any]) -> tuple[Any, ...]:

@@ -6,6 +6,7 @@ loses only packs in flight.
 
 from __future__ import annotations
 
+import math
 import os
 import shutil
 import signal
@@ -13,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -27,6 +28,7 @@ from results import Header, Ledger, LedgerError, Plan, Verification, series
 from results.identity import config_ids
 from results.lock import WriterLock
 from results.provenance import collect
+from sweeps.endings import kept_rules
 from sweeps.feed import CHUNK, Backlog, Point, StudyFeed, Tally
 from sweeps.opened import OpenStudy
 from sweeps.search import Evaluator, Search
@@ -98,7 +100,8 @@ def run(
     home.mkdir(parents=True, exist_ok=True)
     tally, report = Tally(total=search.sampler.size), on_progress or (lambda _: None)
     with _open(home / LEDGER, header) as ledger, _stoppable() as stop:
-        prepared = replace(prepared, warnings=(*prepared.warnings, *_since_created(ledger.header, header)))
+        changed = (*_since_created(ledger.header, header), *_other_rules(ledger, search))
+        prepared = replace(prepared, warnings=(*prepared.warnings, *changed))
         ledger.begin_session(collect(Path.cwd()))
         if len(prepared.days):
             series.write_days(home, prepared.days, prepared.day_folds, prepared.benchmarks)
@@ -117,7 +120,8 @@ def run(
         if first:
             backlog.put_back(first)
             report(tally)
-            with ray_session(address, slots) as cpus:
+            stepping = isinstance(search.trainable, Stepping)
+            with ray_session(address, math.ceil(slots * study.resources.cpu) if slots and stepping else slots) as cpus:
                 scratch = home / "tune"
                 name = f"{study.name}-{ledger.header.context_id[:8]}-{os.getpid()}"
                 place: Any = {"scratch": scratch.absolute(), "name": name}
@@ -221,6 +225,20 @@ def _since_created(old: Header, new: Header) -> Iterator[str]:
     before, now = (" and ".join(header.spec.get("constraints", ())) or "none" for header in (old, new))
     if before != now:
         yield f"constraints: {before} when the study was created, {now} now; the first are used (leaderboard STUDY_FILE uses the file's)"
+
+
+def _other_rules(ledger: Ledger, search: Search) -> Iterator[str]:
+    """Says what scheduler a study file asks for now, if a study began with another."""
+    if not isinstance(search.trainable, Stepping):
+        return
+    asked, objective = search.rules(), search.objective
+    kept, judged = kept_rules(ledger, asked, objective)
+    differ = [
+        f"{key} {getattr(kept, key)}, now {getattr(asked, key)}" for key in asdict(asked) if getattr(kept, key) != getattr(asked, key)
+    ]
+    differ += [f"metric {judged}, now {objective}"] if judged != objective else []
+    if differ:
+        yield f"scheduler: the study began with {'; '.join(differ)}; it keeps what it began with"
 
 
 def _sampler_spec(study: Study) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pandas as pd
 from cluster.packs import PackError
 from results.constraints import ConstraintError, parse
 from search_spaces import Sampler, Space, make_sampler
-from search_spaces.stopping import Scheduler, make_scheduler
+from search_spaces.stopping import Rules
 from sweeps.study import Study, StudyError
 from trainables.contract import Checks, Context, Evaluation, Prepared, Registry, Trainable, TrainableError, check_config
 from trainables.stepping import Stepping
@@ -49,15 +49,16 @@ class Search:
 
     @property
     def last_step(self) -> int:
-        """The last step of the longest trial, among the first configurations; 0 for a trainable that takes no steps."""
+        """The last step of the longest trial; 0 for a trainable that takes no steps."""
         if not isinstance(self.trainable, Stepping):
             return 0
         defaults = {p.name: p.default for p in self.trainable.parameters}
-        first = self.sampler.configs(0, min(self.sampler.size, DERIVED_CHECKED))
-        return max(self.trainable.last_step({**defaults, **self.config(point)}) for point in first)
+        points = [self.config(point) for point in self.sampler.configs(0, min(self.sampler.size, DERIVED_CHECKED))]
+        points += [{**points[0], name: value} for name, value in self.space.extremes()]  # of those beyond the first thousand
+        return max(self.trainable.last_step({**defaults, **point}) for point in points)
 
-    def scheduler(self) -> Scheduler:
-        """Makes the scheduler, which knows nothing yet.
+    def rules(self) -> Rules:
+        """Returns how trials are to be stopped early.
 
         Raises:
             StudyError: The trainable cannot be stopped early.
@@ -66,7 +67,7 @@ class Search:
         if not isinstance(self.trainable, Stepping):
             raise StudyError(f"scheduler: {self.study.trainable} evaluates whole packs; only trials that report can be stopped early")
         direction = next(m.direction for m in self.trainable.metrics if m.name == self.objective) or "max"
-        return make_scheduler(self.study.scheduler, total=self.last_step, direction=direction, seed=self.study.seed)
+        return Rules.parse(self.study.scheduler, total=self.last_step, direction=direction, seed=self.study.seed)
 
     @cached_property
     def space(self) -> Space:
@@ -133,7 +134,7 @@ class Search:
                 f"metrics with a direction are {', '.join(ranking) or 'none'}"
             )
         if self.study.scheduler or isinstance(self.trainable, Stepping):
-            self.scheduler()
+            self.rules()
         try:
             parse(self.study.constraints, names)
         except ConstraintError as error:

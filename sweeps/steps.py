@@ -16,7 +16,7 @@ from cluster.steps import TrialReport, TrialTask
 from results import Ledger, Plan, ResultRow, reports
 from results.identity import config_id, trial_seed
 from results.reports import ReportRow
-from sweeps.endings import failure_words, shown, stop_words
+from sweeps.endings import SCHEDULER, failure_words, kept_rules, shown, stop_words
 from sweeps.feed import HOPELESS_DEATHS, Backlog, Point, Tally
 from sweeps.search import Search
 from sweeps.study import Study, StudyError
@@ -107,7 +107,10 @@ class StepFeed:
         show: Callable[[Tally], None],
     ):
         self._backlog, self._ledger, self._plan, self._show = backlog, ledger, plan, show
-        self._scheduler, self._trainable = search.scheduler(), search.trainable
+        rules, judged = kept_rules(ledger, search.rules(), objective)
+        if not ledger.events(SCHEDULER, limit=1):
+            ledger.record(SCHEDULER, rules=asdict(rules), objective=judged)
+        self._scheduler, self._trainable = rules.make(), search.trainable
         self._home, self._names = home, ledger.header.metric_names
         self._objective, self._metric = self._names.index(objective), ledger.header.metric(objective)
         self._sign = -1.0 if self._metric.direction == "min" else 1.0
@@ -120,9 +123,10 @@ class StepFeed:
         self._drained = False
         self._seen: dict[bytes, ReportRow] = {}
         self._spent: dict[bytes, float] = {}
+        self._judged = self._names.index(judged)
         # What was judged is judged again, in the same order, so that the scheduler knows what it knew.
         for row in reports.read(ledger):
-            self._scheduler.report(row.trial, row.step, float(row.metrics[self._objective]))
+            self._scheduler.report(row.trial, row.step, float(row.metrics[self._judged]))
             self._note(row)
 
     def _note(self, row: ReportRow) -> None:
@@ -167,7 +171,7 @@ class StepFeed:
             # Between the last checkpoint and a kill: done again, judged before.
             self._ledger.record("repeated", trial=made.trial, step=row.step)
             return self._halt(report.attempt)
-        decision = self._scheduler.report(made.trial, row.step, values[self._objective])
+        decision = self._scheduler.report(made.trial, row.step, values[self._judged])
         self._note(row)
         made.done, made.spent = made.done + row.step - made.step, made.spent + report.seconds
         self.tally.steps += row.step - made.step
@@ -176,7 +180,8 @@ class StepFeed:
         self._deaths.pop(row.config_id, None)
         ended = self._result(made, "stopped") if decision.stop else None
         why = {k: _plain(v) for k, v in asdict(decision).items()} if decision.stop else None
-        self._ledger.report(report.attempt, row, ended, why)
+        if not self._ledger.report(report.attempt, row, ended, why):
+            raise StudyError(f"trial {made.trial}: the ledger has given its attempt up, so another session is at work on this study")
         self.tally.busy += report.seconds
         if why is not None:
             del self.running[report.attempt]

@@ -7,12 +7,13 @@ from hypothesis import strategies as st
 
 from search_spaces import SpaceError
 from search_spaces.rehearsal import rehearse
-from search_spaces.stopping import Asha, Median, Never, make_scheduler, rungs
+from search_spaces.stopping import Asha, Median, Never, Rules, rungs
 
 
 def test_rungs_are_powers_of_the_factor_below_the_last_step():
     assert rungs(1, 3, 81) == [1, 3, 9, 27]
     assert rungs(10, 4, 200) == [10, 40, 160]
+    assert rungs(1, 1.5, 20) == [1, 2, 3, 5, 8, 11, 17]  # each step once, though 1.5 and 2.25 both round to 2
     assert rungs(5, 2, 5) == []  # a trial that is over needs no judge
 
 
@@ -104,7 +105,7 @@ def test_the_same_reports_again_give_the_same_decisions(reports, killed_at, kind
             ascending.append((trial, step, value))
 
     def make():
-        return make_scheduler({"kind": kind, "grace": 2}, total=81, direction="max", seed=3)
+        return Rules.parse({"kind": kind, "grace": 2}, total=81, direction="max", seed=3).make()
 
     whole = make()
     decisions = [whole.report(*report) for report in ascending]
@@ -128,13 +129,13 @@ def test_the_same_reports_again_give_the_same_decisions(reports, killed_at, kind
 )
 def test_a_scheduler_section_that_is_wrong_says_where(section, words):
     with pytest.raises(SpaceError, match=words):
-        make_scheduler(section, total=50, direction="max", seed=0)
+        Rules.parse(section, total=50, direction="max", seed=0)
 
 
 def test_the_default_first_rung_is_a_tenth_of_the_steps():
-    made = make_scheduler({}, total=200, direction="min", seed=4)
+    made = Rules.parse({}, total=200, direction="min", seed=4).make()
     assert isinstance(made, Asha) and (made.grace, made.factor, made.direction, made.seed) == (20, 4.0, "min", 4)
-    assert isinstance(make_scheduler({"kind": "none"}, total=1, direction="max", seed=0), Never)
+    assert isinstance(Rules.parse({"kind": "none"}, total=1, direction="max", seed=0).make(), Never)
 
 
 def curves(seed, n=60, steps=40):

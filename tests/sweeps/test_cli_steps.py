@@ -129,7 +129,7 @@ def test_ranks_are_not_told_where_judging_again_does_not_give_what_is_on_record(
     from sqlite3 import connect
 
     with closing(connect(runs / "walks" / LEDGER)) as database:
-        database.execute("""UPDATE study SET spec = replace(spec, '"grace":2', '"grace":3')""")
+        database.execute("""UPDATE events SET detail = replace(detail, '"grace":2', '"grace":3') WHERE kind = 'scheduler'""")
         assert database.total_changes == 1
         database.commit()
     found = why(runs / "walks", 8)

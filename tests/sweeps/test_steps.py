@@ -14,10 +14,14 @@ import yaml
 
 from results import Ledger, reports
 from search_spaces import SpaceError
+from search_spaces.stopping import Rules
 from sweeps import Study, run
 from sweeps.runner import LEDGER, verify
 from sweeps.search import Search
 from sweeps.study import StudyError
+from tests.sweeps.toy_steps import Walk
+from trainables.contract import Parameter
+from trainables.stepping import Report
 
 GOALS = [0.8, 0.1, 1.2, 0.3, 0.0, 1.4, 0.9, 0.2, 1.5, 0.6, 1.1, 0.4, 0.5, 1.3, 0.7, 1.0]
 
@@ -139,3 +143,53 @@ def test_a_scheduler_option_that_is_wrong_is_said_before_anything_runs():
 
 def test_the_longest_trial_sets_the_rungs():
     assert Search(study(fixed={}, space={"goal": [1.0], "paces": [5, 40, 7]})).last_step == 40
+    late = {"paces": [10, 800], "goal": [float(i) for i in range(2000)]}  # its first thousand trials are the short ones
+    assert Search(study(fixed={}, space=late)).last_step == 800
+
+
+@pytest.mark.ray
+def test_a_study_keeps_the_scheduler_it_began_with_and_says_so(tmp_path):
+    first = run(study(space={"goal": GOALS[:6]}), tmp_path, slots=1)
+    assert not first.prepared.warnings
+    other = run(study(scheduler={"kind": "none"}, fixed={"paces": 12}), tmp_path, slots=1)
+    assert any("scheduler: the study began with kind asha, now none" in line for line in other.prepared.warnings)
+    home = tmp_path / "walks"
+    with Ledger.open(home / LEDGER, readonly=True) as ledger:
+        rules = ledger.events("scheduler")
+        scheduler = Rules(**rules[0]["detail"]["rules"]).make()
+        place = ledger.header.metric_names.index("level")
+        folded = {}
+        for row in reports.read(ledger):
+            decision = scheduler.report(row.trial, row.step, row.metrics[place])
+            if decision.stop:
+                folded[row.trial] = (decision.rung, decision.rank, decision.of)
+        recorded = {e["trial"]: (e["detail"]["rung"], e["detail"]["rank"], e["detail"]["of"]) for e in ledger.events("stopped")}
+    assert len(rules) == 1 and folded == recorded and len(recorded) >= 4
+
+
+class Odd(Walk):
+    """Reports what is no report."""
+
+    name = "odd"
+    parameters = (*Walk.parameters, Parameter("kind", "none", "choice", choices=("none", "dict", "text", "half")))
+
+    def evaluate(self, config, ctx):
+        for report in super().evaluate(config, ctx):
+            odd = {
+                "none": report,
+                "dict": {"step": report.step},
+                "text": Report(report.step, {"level": "n/a"}),
+                "half": Report(report.step + 0.5, report.metrics),
+            }
+            yield odd[config["kind"]]
+
+
+@pytest.mark.ray
+def test_what_is_no_report_fails_its_trial_alone(tmp_path):
+    asked = study(trainable="tests.sweeps.test_steps:Odd", space={"kind": ["dict", "text", "half", "none"]}, scheduler={"kind": "none"})
+    run(asked, tmp_path, slots=1)
+    with Ledger.open(tmp_path / "walks" / LEDGER, readonly=True) as ledger:
+        errors = ledger.frame().set_index("kind")["error"]
+    assert "a dict was yielded where a trainables.stepping.Report was expected" in errors["dict"]
+    assert "metric level of the report at step 1 is 'n/a'" in errors["text"] and "step is 1.5" in errors["half"]
+    assert errors["none"] is None or errors.isna()["none"]

@@ -129,7 +129,7 @@ def test_the_selector_is_registered_and_keeps_the_contract():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("selectr", "'selectr' is unknown; did you mean 'selector'? Known: chronos_lora, selector, selector_robust; your own as package.module:Class"),
+        ("selectr", "'selectr' is unknown; did you mean 'selector'? Known: chronos_lora, selector, selector_robust; your own"),
         ("zzz", "'zzz' is unknown. Known: chronos_lora, selector"),
         ("no_such_module_at_all:Thing", "cannot load 'no_such_module_at_all:Thing': ModuleNotFoundError: No module named"),
         ("small_trainables:Thing", "cannot load 'small_trainables:Thing': AttributeError"),
