@@ -132,6 +132,21 @@ def test_a_trainable_that_cannot_take_another_market_is_unknown_and_not_clean():
         assert "could not run on a changed copy of the data: ZeroDivisionError: another market" in report.finding(check).detail
 
 
+def test_a_kind_of_change_that_was_never_made_is_not_called_passed():
+    class KnowsTheEnd(MomentumCurve):
+        def prepare(self, data, settings, *cut):
+            panel, _ = load_market(data)
+            if panel.n_bars < 300 or not panel.exists[:, :2].all():
+                raise ValueError("give whole data")
+            return super().prepare(data, settings, *cut)
+
+    data = DATA | {"symbols": ["BTCUSD", "ETHUSD"]}
+    found = audit(KnowsTheEnd(), data, {}, [{"bars": 2}], cuts=2, checks=("future",)).finding("future")
+    assert found.passed is None and "cut off, partly removed could be evaluated" in found.detail
+    whole = audit(MomentumCurve(), data, {}, [{"bars": 2}], cuts=2, checks=("future",)).finding("future")
+    assert whole.passed
+
+
 def test_what_equity_alone_cannot_show_is_not_called_passed():
     report = audit(Peeking(0.2, fee=0.0015), DATA, {}, [{"bars": 2}, {"bars": 5}], cuts=2)
     assert report.ok and report.finding("future").passed and "see null market" in report.finding("future").detail

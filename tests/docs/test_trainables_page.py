@@ -33,7 +33,7 @@ def test_the_page_s_trainable_keeps_the_contract_in_both_parts(search: Search) -
     for part in ("search", "holdout"):
         prepared = search.prepare(part)
         prints.add(prepared.fingerprint)
-        values = Evaluator(search.study, prepared.defaults).evaluate(configs, prepared.inputs)
+        values = Evaluator(search.study, prepared.defaults, len(prepared.days)).evaluate(configs, prepared.inputs)
         assert values.shape == (9, 2 + len(prepared.days)) and len(prepared.day_folds) == len(prepared.days)
         np.testing.assert_allclose(np.prod(1.0 + values[:, 2:], axis=1) - 1.0, values[:, 0], atol=1e-5)
         assert (values[:, 1] > 0).all()

@@ -4,8 +4,9 @@ Two comparisons, both at 1e-12 relative on equity, cash and total fees (ratios t
 
 1. `Portfolio.from_orders` (cash_sharing, group_by, an explicit call_seq) keeps the account for the orders our rules decided.
    Compared: cash and equity at every bar, fees, number of orders, closed positions, win rate, total return, final value,
-   maximum drawdown, Sharpe. The forced closes reach vectorbt as the open, a slippage and a taker fee, so it works out
-   their price itself. Stocks with sessions, shorts, work stealing, partial fills and volume caps take part.
+   maximum drawdown, Sharpe. What pays the taker reaches vectorbt as the open, a slippage and a taker fee, so it works out
+   the price itself: forced closes, and limits the open has passed (R3), unless the limit caps their price. Stocks with
+   sessions, shorts, work stealing, partial fills, volume caps and a delisting take part.
 2. `Portfolio.from_order_func` with an order function that decides for itself (benchmarks/peer_vectorbt.py: rules A1–A5,
    R3–R5, R7, no code shared with ours) on vectorbt's own account: K positions, buffers, forced closes. Compared: every order
    and equity at every bar. It is also the peer our speed is measured against, so the benchmark compares equal work.
@@ -16,6 +17,8 @@ Different by design, hence left out: vectorbt has no interest on cash or borrowe
 takes cash and positions within a relative 1e-9 of zero for zero. It counts open positions as trades; closed ones are compared.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,6 +26,7 @@ import pytest
 vbt = pytest.importorskip("vectorbt", reason="needs vectorbt: pip install -c constraints.txt -r tests/oracles/requirements.txt")
 from benchmarks import peer_vectorbt  # noqa: E402
 from tests.oracles.markets import CASH, random_market  # noqa: E402
+from trainables.selector.inputs import SelectorInputs  # noqa: E402
 from trainables.selector.options import encode, profile_defaults  # noqa: E402
 from trainables.selector.simulate import evaluate  # noqa: E402
 from trainables.selector.trainable import SelectorTrainable  # noqa: E402
@@ -31,7 +35,15 @@ pytestmark = pytest.mark.oracle
 
 COINS = ("AAVEUSD", "BTCUSD", "ETHUSD", "LINKUSD", "SOLUSD", "XRPUSD")
 FREE_MONEY = {"margin_rate": 0.0, "borrow_rate": 0.0, "maintenance_margin": 0.0}
-FORCED = ("max_hold", "eod", "work_steal", "liquidation")
+FORCED = ("max_hold", "eod", "work_steal", "liquidation", "delisted")
+
+
+def through_the_open(fill, opened, spread, buffer):
+    """Whether a limit was through the open (R3), and if so whether it paid the whole spread or only up to its limit."""
+    sign = 1.0 if fill.side == "buy" else -1.0
+    if np.isclose(fill.price, opened * (1.0 + sign * spread), rtol=1e-12, atol=0.0):
+        return "whole spread"
+    return "limit" if sign * opened <= sign * fill.price * (1.0 - sign * buffer) else ""
 
 
 def replay(panel, config, fills):
@@ -40,19 +52,23 @@ def replay(panel, config, fills):
     size, price, fees, slippage = np.full(shape, np.nan), np.full(shape, np.nan), np.zeros(shape), np.zeros(shape)
     rank = np.tile(np.arange(shape[1]) + shape[1], (shape[0], 1))
     rows = pd.DatetimeIndex(panel.times, tz="UTC").get_indexer(fills["timestamp"])
+    close = pd.DataFrame(panel.close, index=pd.DatetimeIndex(panel.times)).ffill().bfill()
+    last = close.to_numpy()
     for k, (row, fill) in enumerate(zip(rows, fills.itertuples(), strict=True)):
         a = panel.symbols.index(fill.symbol)
         assert np.isnan(size[row, a]), "one order per row and symbol"
         asset, forced = panel.assets[a], fill.reason in FORCED
-        bps = asset.taker_fee_bps if forced else asset.maker_fee_bps
+        spread = asset.half_spread_bps / 1e4 * config["cost_multiplier"]
+        crossing = not forced and through_the_open(fill, panel.open[row, a], spread, config["fill_buffer"])
         size[row, a] = fill.quantity if fill.side == "buy" else -fill.quantity
         price[row, a] = fill.price
         if forced:
-            price[row, a] = (panel.close if fill.reason == "eod" else panel.open)[row, a]
-            slippage[row, a] = (asset.half_spread_bps / 1e4 + config["slippage"]) * config["cost_multiplier"]
-        fees[row, a] = bps / 1e4 * config["cost_multiplier"]
+            price[row, a] = (last if fill.reason in ("eod", "delisted") else panel.open)[row, a]
+            slippage[row, a] = spread + config["slippage"] * config["cost_multiplier"]
+        elif crossing == "whole spread":
+            price[row, a], slippage[row, a] = panel.open[row, a], spread
+        fees[row, a] = (asset.taker_fee_bps if forced or crossing else asset.maker_fee_bps) / 1e4 * config["cost_multiplier"]
         rank[row, a] = -len(fills) + k
-    close = pd.DataFrame(panel.close, index=pd.DatetimeIndex(panel.times)).ffill().bfill()
     return vbt.Portfolio.from_orders(
         close,
         size=size,
@@ -109,6 +125,7 @@ MIXED = {
         "close_at_eod": False,
         "min_edge": -0.01,
     },
+    "limits through the open": {"max_positions": 3, "offset": -0.004, "min_edge": -0.01},
     "partial fills": {"max_positions": 3, "fill": "penetration", "touch_fraction": 0.1, "close_at_eod": False, "min_edge": -0.002},
 }
 
@@ -134,6 +151,38 @@ def test_the_account_of_crypto_and_stocks_equals_vectorbt(name):
     partial = "fill" in MIXED[name] or "max_volume_fraction" in MIXED[name]
     exits, entries = (fills["reason"] != "entry").sum(), (fills["reason"] == "entry").sum()
     assert (exits > entries) if partial else (exits <= entries)
+
+
+def test_a_limit_through_the_open_pays_the_taker_in_both_accounts():
+    dear = {"maker_fee_bps": 1.0, "taker_fee_bps": 4.0, "half_spread_bps": 20.0}  # some limits cap what the spread may cost
+    data = {"source": "sample", "bars": 1500, "signal": 0.1, "seed": 11, "assets": {"stock": dear, "crypto": dear}}
+    inputs = SelectorTrainable().prepare(data, {}).inputs.parts[0]
+    fills = compare_account(inputs, {"max_positions": 3, "offset": -0.004, "min_edge": -0.01})
+    bps = (fills["fee"] / (fills["price"] * fills["quantity"]) * 1e4).round(6)
+    rows = pd.DatetimeIndex(inputs.panel.times, tz="UTC").get_indexer(fills["timestamp"])
+    opened = inputs.panel.open[rows, [inputs.panel.symbols.index(symbol) for symbol in fills["symbol"]]]
+    crossed = (fills["reason"] == "entry") & (bps == 4.0)
+    paid = (fills["price"] / opened - 1)[crossed].round(9)
+    assert (paid == 0.002).sum() > 100 and paid.between(0.0005, 0.0019).sum() > 20
+    assert set(bps) == {1.0, 4.0}
+
+
+def test_a_delisted_position_is_closed_in_both_accounts():
+    data = {"source": "sample", "bars": 1500, "signal": 0.1, "seed": 11}
+    inputs = SelectorTrainable().prepare(data, {}).inputs.parts[0]
+    panel, a, config = inputs.panel, inputs.panel.symbols.index("SOLUSD"), {"max_positions": 3}
+    before = compare_account(inputs, config)
+    bought = before[(before["symbol"] == "SOLUSD") & (before["reason"] == "entry")]["timestamp"].iloc[10]
+    last = int(np.searchsorted(panel.times, bought.tz_localize(None).to_datetime64()))  # an exit needs a bar after the entry's
+    gone = np.zeros(panel.close.shape, bool)
+    gone[last + 1 :, a] = True
+    cut = {name: np.where(gone, np.nan, getattr(panel, name)) for name in ("open", "high", "low", "close", "volume")}
+    ended = replace(panel, **cut, tradable=panel.tradable & ~gone, session_last=panel.session_last & ~gone)
+    fills = compare_account(SelectorInputs(ended, inputs.orders), config)
+    [close] = fills[fills["reason"] == "delisted"].itertuples()
+    assert close.symbol == "SOLUSD" and close.timestamp >= bought + pd.Timedelta(hours=168)
+    np.testing.assert_allclose(close.price, panel.close[last, a] * (1 - profile_defaults("realistic")["slippage"]), rtol=1e-12)
+    assert fills["timestamp"].iloc[-1] > close.timestamp  # the slot was free again
 
 
 def peer_market(market):

@@ -23,6 +23,7 @@ _QUESTION = {
     "next bar": "single bars widened until every limit is reached, or held still",
     "other symbol": "one symbol's bar widened or held still, the others untouched",
 }
+_DONE = {"scaled": "replaced", "permuted": "permuted", "removed": "cut off", "missing": "partly removed"}
 Traces = Sequence[Sequence[Stage]]
 
 
@@ -160,6 +161,10 @@ def _finding(check: str, outcomes: Sequence[tuple[Case, Comparison]], panel: Pan
         if check != "future" and not inside:
             why = "no orders or fills are shown, so what the very bar decided cannot be seen; `trace` can show them"
             return Finding(check, None, detail=f"{why} (the equity before stayed bit for bit, {times} times)")
+        never = [kind for kind in FUTURE if check == "future" and kind not in {case.kind for case, _ in outcomes}]
+        if never:  # what it does there nobody knows: it may read where the data end, or what is missing
+            why = f"no market whose future was {', '.join(_DONE[kind] for kind in never)} could be evaluated, so that is not audited"
+            return Finding(check, None, detail=f"{why}; after the other changes {held:,} values stayed bit for bit")
         unseen = "" if inside else "; a decision that knows the very bar it earns is not seen here (see null market)"
         return Finding(check, True, detail=stayed + unseen)
     # First in causal order; there the column that moved earliest before the change.

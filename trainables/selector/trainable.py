@@ -46,7 +46,7 @@ class _Inputs:
 
 
 class SelectorTrainable:
-    """Back-tests selector configurations on baseline forecasts (`empirical`) and fixed-logit actions.
+    """Back-tests selector configurations on baseline forecasts (`empirical`) and fixed-logit actions, by the rules of docs/fills.md.
 
     Settings: `profile` (realistic, legacy), `initial_cash`, `forecast_window` (bars), `logits` (four numbers, SPEC F.4).
     """
