@@ -60,7 +60,7 @@ def leaderboard(
         raise LedgerError(f"cannot rank by {_aimless([ranked.name], header)}; {ranked.name} can be a constraint")
     direction = ranked.direction
     limits = constraints_of(header) if constraints is None else tuple(constraints)
-    best = ledger.top(ranked.name, direction, top, constraints=limits)
+    best = _apart(ledger.top(ranked.name, direction, top, constraints=limits))
     shown, constants = _parameters(header, best, params)
     # On a narrow terminal what is rightmost goes first: evidence stays.
     metrics = list(dict.fromkeys([*(_metric_label(item.metric) for item in limits), *map(_metric_label, header.metric_names)]))
@@ -97,7 +97,7 @@ def pareto(ledger: LedgerReader, metrics: Sequence[str], top: int = 20, constrai
         raise LedgerError(_aimless(aimless, header) if aimless else f"a Pareto list needs two metrics or more; {_aims(header)}")
     limits = constraints_of(header) if constraints is None else tuple(constraints)
     front = _front(ledger, ranked, limits)
-    best = ledger.pick(front[:top].tolist())
+    best = _apart(ledger.pick(front[:top].tolist()))
     shown, constants = _parameters(header, best)
     board = best[["trial", *(_metric_label(metric.name) for metric in ranked), *shown]].copy()
     board.insert(0, "rank", range(1, len(board) + 1))
@@ -269,6 +269,11 @@ def _caption(attrs: dict[Any, Any], hidden: list[str], all_meet: bool) -> str:
     if hidden:
         lines.append("not shown for lack of room: " + ", ".join(hidden))
     return "\n".join(lines)
+
+
+def _apart(best: pd.DataFrame) -> pd.DataFrame:
+    """Calls a parameter that has the name of a leaderboard's own column `config.<name>`, as one that has a trial's already is."""
+    return best.rename(columns={name: f"config.{name}" for name in ("rank", "meets")})
 
 
 def _metric_label(name: str) -> str:

@@ -6,7 +6,7 @@ scheduler may end the trial. The axis is the trainable's own (`fidelity`), never
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, runtime_checkable
@@ -81,5 +81,37 @@ class Stepping(Contract):
         from there and yields the reports after `ctx.reached`, equal to those of a run that was never interrupted: where a kill came
         between a checkpoint and its report, the report of the checkpoint's own step is made first. Closing the generator
         releases memory.
+        """
+        ...
+
+
+@runtime_checkable
+class Exports(Contract):
+    """A stepping trainable whose trials leave something that is of use elsewhere, such as weights."""
+
+    def export(
+        self,
+        config: Mapping[str, Any],
+        ctx: StepContext,
+        folder: Path,
+        merged: bool = False,
+        name: str = "",
+        curve: Sequence[Mapping[str, Any]] = (),
+    ) -> list[Path]:
+        """Writes what a trial has learnt, from the checkpoint in `ctx.folder`, which stays as it is.
+
+        Args:
+            config: The trial's complete configuration.
+            ctx: As it ran, with the step of its last report.
+            folder: Where to; what is not an earlier export is never replaced.
+            merged: Also in the form that needs nothing else, if there is one.
+            name: Of the trial, as study/trial.
+            curve: Its reports, `step` and metrics each.
+
+        Returns:
+            The folders written.
+
+        Raises:
+            TrainableError: Nothing to export, or nowhere.
         """
         ...

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 
+from trainables.chronos2 import lora
 from trainables.chronos2.trainable import ChronosLora
 from trainables.contract import TrainableError
 from trainables.stepping import StepContext
@@ -14,7 +16,7 @@ from trainables.testing import check_stepping
 from trainables.timeline import Protocol
 
 DATA = {"source": "sample", "bars": 1000, "signal": 0.25, "seed": 3, "symbols": ["BTCUSD", "ETHUSD"]}
-SETTINGS = {"eval_every": 2, "origins": 12}
+SETTINGS = {"eval_every": 2, "origins": 12, "score": [1, 4]}
 SMALL = {"steps": 5, "context": 64, "horizon": 4, "batch_rows": 8, "rank": 4}
 
 
@@ -112,3 +114,47 @@ def test_what_the_model_cannot_take_is_said_before_any_work():
         ChronosLora().check({"context": 8192}, {})
     with pytest.raises(TrainableError, match=r"space\.horizon: 100 is more than the 64"):
         ChronosLora().check({"horizon": 100}, {})
+    with pytest.raises(TrainableError, match=r"space\.horizon: 4 does not reach the 24 bars.*set settings.score, for example \[4\]"):
+        ChronosLora().check({"horizon": 4}, {})
+
+
+def test_what_is_compared_with_does_not_depend_on_what_is_swept(prepared):
+    from trainables.chronos2.trial import Scorer, make_runs
+
+    def naive(**changes):
+        config = {**prepared.defaults, **SMALL, **changes}
+        tasks = tuple(run.tasks for run in make_runs(config, prepared.inputs, 1, "cpu"))
+        return Scorer(prepared.inputs, tasks, config)._naive["naive"]
+
+    assert np.array_equal(naive(context=32), naive(context=128, horizon=24, preaug="log_diff"), equal_nan=True)
+
+
+def test_one_fold_that_diverged_ends_the_trial_at_one_report_wherever_it_is_killed(prepared, tmp_path):
+    config, place = {**prepared.defaults, **SMALL}, tmp_path / "half"
+    place.mkdir()
+    generator = ChronosLora().evaluate(config, StepContext(prepared.inputs, place, seed=1))
+    assert next(generator).step == 2
+    generator.close()
+    # As if the first fold had met no number in its fourth step, and the kill had come before the second fold's checkpoint.
+    manifest = place / "fold-1" / lora.MANIFEST
+    body = {key: value for key, value in json.loads(manifest.read_text()).items() if key != "digest"}
+    body |= {"step": 3, "diverged": True, "notes": ["diverged at step 3"]}
+    manifest.write_text(json.dumps({**body, "digest": lora._digest(lora._canonical(body))}))
+    for reached, left in ((2, [4]), (2, [4]), (4, [])):  # killed; killed before its report was heard; heard
+        found = list(ChronosLora().evaluate(config, StepContext(prepared.inputs, place, reached, 1)))
+        assert [r.step for r in found] == left
+        assert all("skill" not in r.metrics and "diverged at step 3" in r.note for r in found)
+
+
+def test_a_damaged_checkpoint_is_trained_again_to_the_same_reports(prepared, tmp_path):
+    config = {**prepared.defaults, **SMALL}
+    whole = reports(prepared, tmp_path / "whole")
+    place = tmp_path / "torn"
+    place.mkdir()
+    generator = ChronosLora().evaluate(config, StepContext(prepared.inputs, place, seed=1))
+    next(generator)
+    generator.close()
+    [weights] = (place / "fold-2").glob("step-*.safetensors")
+    weights.write_bytes(weights.read_bytes()[:-7])
+    rest = list(ChronosLora().evaluate(config, StepContext(prepared.inputs, place, whole[0].step, 1)))
+    assert [r.metrics for r in rest] == [r.metrics for r in whole[1:]] and "trained again from the first step" in rest[0].note

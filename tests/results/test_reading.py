@@ -211,3 +211,20 @@ def test_values_are_formatted_for_people() -> None:
     ]
     for value, unit, expected in cases:
         assert format_value(value, unit) == expected
+
+
+def test_a_parameter_may_be_called_like_a_column_of_the_leaderboard(ledger: Ledger) -> None:
+    from results import ResultRow, config_ids
+    from results.leaderboard import leaderboard, pareto, render
+
+    plan = ledger.add_plan({"rank": [8, 16]}, {"sampler": "grid"}, 2)
+    configs = [{"rank": 8, "meets": 1}, {"rank": 16, "meets": 2}]
+    ids = config_ids(ledger.header.context_id, configs, ledger.header.defaults)
+    rows = [
+        ResultRow(i, key, config, metrics=[float(i), 0.1 * i, -0.1, 1.0]) for i, (key, config) in enumerate(zip(ids, configs, strict=True))
+    ]
+    ledger.accept(ledger.open_attempt(plan.plan_id, 2), rows)
+    board = leaderboard(ledger)
+    assert board["rank"].tolist() == [1, 2] and board["config.rank"].tolist() == [16, 8] and board["config.meets"].tolist() == [2, 1]
+    assert render(board, width=120).row_count == 2
+    assert "config.rank" in pareto(ledger, ["sharpe", "total_return"])

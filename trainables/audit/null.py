@@ -155,9 +155,10 @@ def null_market(results: NullResults, metric: str) -> Finding:
     worst = min(p, key=lambda i: p[i])
     seen = max(min(_detectable(x, per_day, LEVEL / tests) for x, per_day in samples[i]) for i in traded)
     per_day = {i: float(np.mean(samples[i][-1][0])) * samples[i][-1][1] for i in traded}
+    costs = "without the costs that can be set to zero" if results.free else "after costs"
     text = (
         f"on {n_markets} markets of {results.days:.0f} days without a signal the mean return"
-        f" {'without the costs that can be set to zero' if results.free else 'after costs'} is {per_day[worst]:+.3%} a day (p = {p[worst]:.2g}) for configuration {worst}"
+        f" {costs} is {per_day[worst]:+.3%} a day (p = {p[worst]:.2g}) for configuration {worst}"
     )
     text += f" (set to zero: {', '.join(results.off)})" if results.free else ""
     if p[worst] * tests < LEVEL:

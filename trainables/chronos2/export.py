@@ -48,7 +48,7 @@ def run_metadata(
         run: The fine-tune as it stands.
         run_name: Name of the run.
         eval_curve: Evaluations in order, for example `{"step": 100, "wql": 0.8}`.
-        parent_run: Run whose weights this one started from.
+        parent_run: What it came from: the trial it is a fold of, as study/trial, or the run whose weights it started from.
         merged: Whether merged weights lie beside the adapter.
     """
     from trainables.chronos2.lora import TARGETS
@@ -110,7 +110,7 @@ def export(
         The folder.
 
     Raises:
-        ExportError: The run diverged.
+        ExportError: The run diverged, or the folder holds something else.
     """
     from chronos import Chronos2Pipeline
     from peft import get_peft_model_state_dict
@@ -119,6 +119,7 @@ def export(
     if run.diverged:
         raise ExportError(f"export {folder}: the run diverged at step {run.step}; its weights are of no use")
     place = Path(folder)
+    check_target(place)
     place.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
     try:
@@ -147,6 +148,23 @@ def export(
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return place
+
+
+def check_target(folder: str | Path) -> None:
+    """Refuses a folder that an export would destroy: one that is neither empty nor holds an earlier export and nothing else.
+
+    Raises:
+        ExportError: Names what is in it.
+    """
+    place = Path(folder)
+    if place.is_dir() and not place.is_symlink():
+        names = {path.name for path in place.iterdir()}
+        other = sorted(names - {ADAPTER, MERGED, METADATA}) or sorted(names if names and METADATA not in names else ())
+        if not other:
+            return
+        raise ExportError(f"export {place}: the folder holds {', '.join(other[:3])}, which no export wrote; give another or a new one")
+    if place.exists() or place.is_symlink():
+        raise ExportError(f"export {place}: is not a folder; give another or a new one")
 
 
 def merged_model(model: PeftModel) -> Any:

@@ -246,7 +246,23 @@ def _checked(model: str, folder: Path) -> Base:
         if not path.is_file():
             raise ModelError(f"model: {model} has no {path.name}; {_contents(folder)}{_pickled(folder)}")
     tensors = {name: stored for path in files for name, stored in _tensors(path, f"model {model}").items()}
+    _check_sizes(model, config, tensors)
     return Base(model, folder, config, tuple(files), tensors)
+
+
+def _check_sizes(model: str, config: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Compares width, heads and layers with the headers, so that a wrong pair is told before workers start; loading compares all."""
+    sizes: list[Any] = [config.get(key) for key in ("d_model", "d_kv", "num_heads", "d_ff", "num_layers")]
+    if not all(isinstance(n, int) and n > 0 for n in sizes):
+        return
+    width, inner, heads, ff, layers = sizes
+    block = f"encoder.block.{layers - 1}.layer"
+    asked = {f"{block}.0.self_attention.q.weight": (inner * heads, width), f"{block}.2.mlp.wi.weight": (ff, width)}
+    for name, shape in asked.items():
+        _, found = tensors.get(name, ("", None))
+        if found != shape:
+            has = "is missing" if found is None else f"has shape {found}"
+            raise ModelError(f"model: the weights of {model} do not fit its config.json: {name} {has}, asked for is {shape}")
 
 
 def _from_hub(model: str) -> Path:

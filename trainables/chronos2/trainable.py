@@ -6,21 +6,25 @@ units, while skill compares forecasts in raw prices with a forecaster that needs
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Final
+
+import numpy as np
 
 from results.metrics import Metric
 from trainables.chronos2.model import find_base, fingerprint
 from trainables.chronos2.preaug import PREAUGS
-from trainables.chronos2.tasks import COVARIATES, GROUPINGS
+from trainables.chronos2.tasks import COVARIATES, GROUPINGS, LEAST_CONTEXT
 from trainables.contract import Parameter, Prepared, TrainableError, nearest
 from trainables.forecast.scores import SCORES
 from trainables.market import Panel, load_market, warnings_of
 from trainables.stepping import Report, StepContext
 from trainables.timeline import Fold, Protocol, Timeline, Window, cut
 
-HORIZONS: Final = (1, 4, 12, 24)  # scored where a configuration's own horizon reaches them (SPEC C.7)
+HORIZONS: Final = (1, 4, 12, 24)  # bars ahead that are scored unless settings.score says otherwise (SPEC C.7)
 _SETTINGS: Final = {
     p.name: p
     for p in (
@@ -42,6 +46,7 @@ class TuneInputs:
         digest: Fingerprint of the base model.
         eval_every: Steps between reports.
         origins: Issue times per symbol and fold.
+        score: Bars ahead that are scored, ascending.
     """
 
     panel: Panel
@@ -50,12 +55,14 @@ class TuneInputs:
     digest: str
     eval_every: int
     origins: int
+    score: tuple[int, ...]
 
 
 class ChronosLora:
     """Fine-tunes Chronos-2 with LoRA (SPEC C).
 
-    Settings: `model` (small, a directory or a hub id), `eval_every` (optimiser steps), `origins` (per symbol and fold).
+    Settings: `model` (small, a directory or a hub id), `eval_every` (optimiser steps), `origins` (per symbol and fold), `score` (bars
+    ahead).
     """
 
     name = "chronos_lora"
@@ -72,7 +79,7 @@ class ChronosLora:
         Parameter("warmup", 0.0, "float", 0.0, 0.9, unit="fraction", doc="share of the steps in which the learning rate rises"),
         Parameter("steps", 200, "int", 1, 1_000_000, doc="optimiser steps"),
         Parameter("context", 512, "int", 16, 8192, unit="bars", doc="longest context"),
-        Parameter("horizon", 24, "int", 1, 1024, unit="bars", doc="bars predicted; of 1, 4, 12, 24 those it reaches are scored"),
+        Parameter("horizon", 24, "int", 1, 1024, unit="bars", doc="bars predicted, at least as far as settings.score asks"),
         Parameter("batch_rows", 64, "int", 1, 65536, unit="rows", doc="series of a batch, targets and covariates"),
         Parameter("preaug", "baseline", "choice", choices=tuple(PREAUGS), doc="what is done to prices before the model sees them"),
         Parameter("covariates", "none", "choice", choices=tuple(COVARIATES), doc="past covariates from raw prices"),
@@ -87,13 +94,22 @@ class ChronosLora:
     )
     objective = "skill"
 
+    def __init__(self) -> None:
+        """Asks for the libraries before anything else does.
+
+        Raises:
+            TrainableError: They are not installed.
+        """
+        if any(find_spec(module) is None for module in ("torch", "chronos", "peft")):
+            raise TrainableError("chronos_lora needs torch, chronos-forecasting and peft: pip install 'alphasweep[chronos]'")
+
     def prepare(
         self, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Protocol | None = None, part: str = "search"
     ) -> Prepared:
         """Checks the model, loads the market, cuts it.
 
         Raises:
-            TrainableError: A setting, the model (before any data are read), or too little data.
+            TrainableError: A setting, the model (before any data are read), or too little data for the horizons that are scored.
             MarketError: Bad data.
         """
         chosen = _settings(settings)
@@ -102,12 +118,13 @@ class ChronosLora:
         panel = panel.select(sorted(panel.symbols))
         timeline = cut(protocol, panel.times, panel.bar_seconds / 3600.0)
         seen, folds = _windows(panel, timeline, part)
+        _long_enough(seen, folds, max(chosen["score"]))
         digest = fingerprint(chosen["model"])
         limits = base.config["chronos_config"]
         size = sum(_count(shape) for _, shape in base.tensors.values())
         day = lambda row: str(timeline.times[row].astype("datetime64[D]"))  # noqa: E731
         return Prepared(
-            inputs=TuneInputs(seen, folds, chosen["model"], digest, chosen["eval_every"], chosen["origins"]),
+            inputs=TuneInputs(seen, folds, chosen["model"], digest, chosen["eval_every"], chosen["origins"], tuple(chosen["score"])),
             fingerprint=panel.fingerprint,
             protocol={**{k: v for k, v in chosen.items() if k != "model"}, "model": digest, "timeline": timeline.describe()},
             defaults={p.name: p.default for p in self.parameters},
@@ -129,6 +146,12 @@ class ChronosLora:
             if config.get(key, 0) > most:
                 model = settings.get("model", "small")
                 raise TrainableError(f"space.{key}: {config[key]} is more than the {most:,} bars of the model {model}")
+        scored = max(_settings(settings)["score"])
+        if config.get("horizon", scored) < scored:
+            raise TrainableError(
+                f"space.horizon: {config['horizon']} does not reach the {scored} bars that are scored, and trials scored on different "
+                f"horizons cannot be ranked; set settings.score, for example [{config['horizon']}]"
+            )
 
     def last_step(self, config: Mapping[str, Any]) -> int:
         """Returns the number of optimiser steps."""
@@ -140,13 +163,33 @@ class ChronosLora:
 
         yield from tune(config, ctx, ctx.inputs)
 
+    def export(
+        self,
+        config: Mapping[str, Any],
+        ctx: StepContext,
+        folder: Path,
+        merged: bool = False,
+        name: str = "",
+        curve: Sequence[Mapping[str, Any]] = (),
+    ) -> list[Path]:
+        """Writes the adapter of each fold, see `trial_export.export_trial`."""
+        from trainables.chronos2.trial_export import export_trial
+
+        return export_trial(config, ctx, ctx.inputs, folder, merged, name, curve)
+
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
     for key in given:
-        if key not in _SETTINGS:
-            hint = nearest(key, _SETTINGS) or "known: " + ", ".join(sorted(_SETTINGS))
+        if key not in (*_SETTINGS, "score"):
+            hint = nearest(key, [*_SETTINGS, "score"]) or "known: " + ", ".join(sorted([*_SETTINGS, "score"]))
             raise TrainableError(f"settings.{key}: chronos_lora has no such setting; {hint}")
-    return {name: p.check(given.get(name, p.default), f"settings.{name}") for name, p in sorted(_SETTINGS.items())}
+    chosen: dict[str, Any] = {name: p.check(given.get(name, p.default), f"settings.{name}") for name, p in _SETTINGS.items()}
+    score = given.get("score", HORIZONS)
+    if not isinstance(score, (list, tuple)) or not score:
+        raise TrainableError(f"settings.score: {score!r} is not allowed; give a list of bars ahead, for example [1, 4, 12, 24]")
+    bars = Parameter("score", 1, "int", 1, 1024)
+    chosen["score"] = sorted({int(bars.check(h, f"settings.score[{i}]")) for i, h in enumerate(score)})
+    return dict(sorted(chosen.items()))
 
 
 def _windows(panel: Panel, timeline: Timeline, part: str) -> tuple[Panel, tuple[Fold, ...]]:
@@ -161,6 +204,22 @@ def _windows(panel: Panel, timeline: Timeline, part: str) -> tuple[Panel, tuple[
     last, end = timeline.folds[-1].train, timeline.visible.stop
     start = 0 if last.start == 0 else end - (last.stop - last.start)
     return panel, (Fold(Window(start, end), sealed),)
+
+
+def _long_enough(panel: Panel, folds: Sequence[Fold], horizon: int) -> None:
+    """Refuses folds in which no symbol has bars enough to train, or to be forecast; symbols one by one are the trial's business."""
+    for k, fold in enumerate(folds, 1):
+        for name, window, needed in (
+            ("train", fold.train, max(LEAST_CONTEXT, horizon) + horizon),
+            ("tune", fold.tune, horizon),
+        ):
+            most = int(np.max(np.count_nonzero(panel.exists[window.start : window.stop], axis=0), initial=0))
+            if most < needed:
+                where = f"the {name} window of fold {k}" if len(folds) > 1 else f"the {name} window"
+                raise TrainableError(
+                    f"protocol.{name}: a symbol needs {needed} bars in {where} for a horizon of {horizon}; the most a symbol has there "
+                    f"is {most}. Give more data, a longer window or a shorter horizon."
+                )
 
 
 def _count(shape: tuple[int, ...]) -> int:

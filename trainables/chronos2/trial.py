@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -13,52 +14,65 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainables.chronos2.forecast import Origins, actuals, forecast, history, spread_origins
-from trainables.chronos2.lora import MANIFEST, LoraRun, LoraSettings, preaug_named
+from trainables.chronos2.forecast import actuals, forecast, history, spread_origins
+from trainables.chronos2.lora import MANIFEST, CheckpointError, LoraRun, LoraSettings, preaug_named
 from trainables.chronos2.model import load_base
 from trainables.chronos2.tasks import Tasks, make_tasks
-from trainables.chronos2.trainable import HORIZONS, TuneInputs
+from trainables.chronos2.trainable import TuneInputs
 from trainables.forecast.scores import QUANTILES, references, score_symbols
 from trainables.stepping import Report, StepContext
 from trainables.timeline import Fold, Window
 
 LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 SCORES_FILE = "scores.json"
+HISTORY = 512  # bars up to an issue time from which the forecasters without a model take their quantiles
 
 
 class Scorer:
-    """Scores forecasts of one configuration's inputs over the tune windows of all folds."""
+    """Scores forecasts of one configuration's inputs over the tune windows of all folds.
+
+    Arrays have an entry for every issue time of any symbol, NaN where a symbol has none: what errs together stands together. What is
+    compared with sees the same history whatever the configuration: else a context could be chosen that makes it worse.
+    """
 
     def __init__(self, inputs: TuneInputs, tasks: tuple[Tasks, ...], config: Mapping[str, Any]):
-        self._symbols, self._tasks = inputs.panel.symbols, tasks
-        self._horizon, self._context, self._rows = int(config["horizon"]), int(config["context"]), int(config["batch_rows"])
+        self._symbols, self._tasks, self._steps = inputs.panel.symbols, tasks, list(inputs.score)
+        self._context, self._batch_rows = int(config["context"]), int(config["batch_rows"])
         self._preaug = preaug_named(str(config["preaug"]))
-        self._steps = [h for h in HORIZONS if h <= self._horizon] or [self._horizon]
-        self._origins: list[Origins] = []
-        actual, last, naive = [], [], []
-        for fold, own in zip(inputs.folds, tasks, strict=True):
-            origins = spread_origins(own, fold.tune, max(self._steps), inputs.origins)
-            self._origins.append(origins)
-            past = history(own, origins, self._context)
-            actual.append(self._at(actuals(own, origins, max(self._steps))))
-            last.append(past[..., 3, -1])
-            naive.append(references(past.transpose(1, 0, 2, 3), self._steps, QUANTILES))
-        self._actual, self._last = np.concatenate(actual).transpose(1, 0, 2, 3), np.concatenate(last).T
-        self._naive = {name: np.concatenate([each[name] for each in naive], axis=1) for name in naive[0]}
-        strides = np.concatenate([origins.strides for origins in self._origins])
-        self._stride = max(1, int(np.nanmin(strides))) if np.isfinite(strides).any() else 1
+        furthest = max(self._steps)
+        self._origins = [spread_origins(own, fold.tune, furthest, inputs.origins) for fold, own in zip(inputs.folds, tasks, strict=True)]
+        self._rows = np.concatenate([origins.rows for origins in self._origins])
+        self._times = np.unique(self._rows[self._rows >= 0])
+        pairs = list(zip(tasks, self._origins, strict=True))
+        past = self._placed([history(own, origins, HISTORY) for own, origins in pairs])
+        self._actual = self._placed([self._at(actuals(own, origins, furthest)) for own, origins in pairs])
+        self._last, self._naive = past[:, :, 3, -1], references(past, self._steps, QUANTILES)
+        apart = np.diff(inputs.panel.times[self._times]) / np.timedelta64(1, "s") / inputs.panel.bar_seconds
+        self._stride = max(1, int(np.median(apart))) if len(apart) else 1
         self.notes = tuple(note for origins in self._origins for note in origins.notes)
 
     def _at(self, values: np.ndarray) -> np.ndarray:
         return values[..., [h - 1 for h in self._steps]]
 
+    def _placed(self, each: list[np.ndarray]) -> np.ndarray:
+        """Puts values of all folds, (O, A, …) each, where their issue times are: (A, times, …)."""
+        values = np.concatenate(each)
+        placed = np.full((values.shape[1], len(self._times), *values.shape[2:]), np.nan)
+        for a in range(values.shape[1]):
+            have = self._rows[:, a] >= 0
+            placed[a, np.searchsorted(self._times, self._rows[have, a])] = values[have, a]
+        return placed
+
     def score(self, models: list[Any]) -> dict[str, dict[str, float]]:
         """Scores a model per fold: of each symbol, and "pooled"."""
-        made = [
-            forecast(model, own, origins, max(self._steps), LEVELS, self._rows, context=self._context, preaug=self._preaug)
-            for model, own, origins in zip(models, self._tasks, self._origins, strict=True)
-        ]
-        quantiles = np.concatenate([self._at(values) for values in made]).transpose(1, 0, 2, 3, 4)
+        quantiles = self._placed(
+            [
+                self._at(
+                    forecast(model, own, origins, max(self._steps), LEVELS, self._batch_rows, context=self._context, preaug=self._preaug)
+                )
+                for model, own, origins in zip(models, self._tasks, self._origins, strict=True)
+            ]
+        )
         return score_symbols(self._symbols, quantiles, self._actual, self._last, LEVELS, self._steps, self._naive, self._stride)
 
 
@@ -107,30 +121,48 @@ def tune(config: Mapping[str, Any], ctx: StepContext, inputs: TuneInputs) -> Ite
     runs = make_runs(config, inputs, ctx.seed, ctx.device)
     scorer = Scorer(inputs, tuple(run.tasks for run in runs), config)
     try:
-        for k, run in enumerate(runs):
-            if (_fold(ctx.folder, k) / MANIFEST).exists():
-                run.load(_fold(ctx.folder, k))
+        notes = [note for k, run in enumerate(runs) if (note := _resume(run, fold_folder(ctx.folder, k)))]
         before = _zero_shot(ctx.folder, scorer, runs)
-        last = runs[0].settings.steps
-        # A kill between two folds' checkpoints leaves them apart: the slower ones catch up to the report that was being made.
-        reached, ended = min(run.step for run in runs), any(run.diverged for run in runs)
-        heard = ctx.reached > max(run.step for run in runs) if ended else ctx.reached >= reached
-        if not heard and (ended or len({run.step for run in runs}) == 1):  # killed between the checkpoints and their report
-            yield _report(runs, scorer, before, ctx.folder, _next(ctx.reached, last, inputs) if ended else reached)
-        while reached < last and not ended:
-            reached = _next(reached, last, inputs)
+        last, step = runs[0].settings.steps, ctx.reached
+        heard = ctx.folder / "diverged.json"  # the report that said so
+        if heard.exists() and json.loads(heard.read_text()) <= step:
+            return
+        while step < last:
+            # A kill leaves checkpoints ahead of the last report, or of each other: whatever is behind catches up.
+            step = max(_next(step, last, inputs), min((run.step for run in runs if not run.diverged), default=0))
             for k, run in enumerate(runs):
-                if run.step < reached and not run.diverged:
-                    loss = run.advance(reached - run.step)
-                    _fold(ctx.folder, k).mkdir(exist_ok=True)
-                    _write(_fold(ctx.folder, k) / "loss.json", loss)  # before the checkpoint: one that is there has its loss
-                    run.save(_fold(ctx.folder, k))
+                _advance(run, step, fold_folder(ctx.folder, k), inputs)
             ended = any(run.diverged for run in runs)
-            yield _report(runs, scorer, before, ctx.folder, reached)
+            if ended:
+                _write(heard, step)
+            yield _report(runs, scorer, before, ctx.folder, step, notes)
+            if ended:
+                return
     finally:
         runs.clear()
         if ctx.device != "cpu":
             torch.cuda.empty_cache()
+
+
+def _resume(run: LoraRun, folder: Path) -> str:
+    """Takes up a fold's checkpoint if there is one; a damaged one is left behind, and the note says so."""
+    if not (folder / MANIFEST).exists():
+        return ""
+    try:
+        run.load(folder)
+    except CheckpointError as error:
+        shutil.rmtree(folder)
+        return f"trained again from the first step: {error}"
+    return ""
+
+
+def _advance(run: LoraRun, step: int, folder: Path, inputs: TuneInputs) -> None:
+    """Trains a fold up to a step, with a checkpoint wherever a report is due, so that its losses do not depend on where it began."""
+    while run.step < step and not run.diverged:
+        loss = run.advance(min(step, _next(run.step, step, inputs)) - run.step)
+        folder.mkdir(exist_ok=True)
+        _write(folder / "loss.json", loss)  # before the checkpoint: one that is there has its loss
+        run.save(folder)
 
 
 def _next(step: int, last: int, inputs: TuneInputs) -> int:
@@ -138,13 +170,13 @@ def _next(step: int, last: int, inputs: TuneInputs) -> int:
     return min(last, (step // inputs.eval_every + 1) * inputs.eval_every)
 
 
-def _report(runs: list[LoraRun], scorer: Scorer, before: float, folder: Path, step: int) -> Report:
+def _report(runs: list[LoraRun], scorer: Scorer, before: float, folder: Path, step: int, notes: Sequence[str]) -> Report:
     """Scores the fine-tunes as they stand; one that diverged has no scores."""
     ended = any(run.diverged for run in runs)
     found = {} if ended else scorer.score([run.model for run in runs])
     if found:
         _write(folder / SCORES_FILE, {"step": step, "scores": found})
-    losses = [json.loads((_fold(folder, k) / "loss.json").read_text()) for k in range(len(runs))]
+    losses = [] if ended else [json.loads((fold_folder(folder, k) / "loss.json").read_text()) for k in range(len(runs))]
     pooled = found.get("pooled", {})
     metrics = {
         **pooled,
@@ -152,7 +184,7 @@ def _report(runs: list[LoraRun], scorer: Scorer, before: float, folder: Path, st
         "train_loss": math.nan if ended else float(np.mean(losses)),
         "steps": float(step),
     }
-    notes = [*runs[0].tasks.notes, *scorer.notes, *(note for run in runs for note in run.notes)]
+    notes = [*notes, *runs[0].tasks.notes, *scorer.notes, *(note for run in runs for note in run.notes)]
     return Report(step, metrics, "; ".join(dict.fromkeys(notes)))
 
 
@@ -168,7 +200,8 @@ def _zero_shot(folder: Path, scorer: Scorer, runs: list[LoraRun]) -> float:
     return skill
 
 
-def _fold(folder: Path, k: int) -> Path:
+def fold_folder(folder: Path, k: int) -> Path:
+    """Returns the folder of a fold, counted from 0."""
     return folder / f"fold-{k + 1}"
 
 
