@@ -26,7 +26,7 @@ STUDY = {
     "name": "small_ranks",
     "trainable": "chronos_lora",
     "data": {"source": "sample", "bars": 1000, "signal": 0.25, "seed": 3, "symbols": ["BTCUSD", "ETHUSD"]},
-    "settings": {"eval_every": 2, "origins": 12},
+    "settings": {"eval_every": 2, "origins": 12, "score": [1, 4]},
     "protocol": {"folds": 2},
     "fixed": {"steps": 8, "context": 64, "horizon": 4, "batch_rows": 8, "learning_rate": 1e-3},
     "space": {"rank": [4, 8]},
