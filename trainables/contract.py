@@ -260,6 +260,8 @@ class Registry:
             raise TrainableError(f"trainable: {target!r} {what}")
         try:
             made: Trainable | Stepping = found()
+        except TrainableError as error:  # it says itself what it lacks
+            raise TrainableError(f"trainable: {error}") from error
         except Exception as error:
             raise TrainableError(f"trainable: cannot load {target!r}: {type(error).__name__}: {error}") from error
         return made

@@ -44,3 +44,11 @@ def test_the_page_s_trainable_passes_the_audit(search: Search) -> None:
     data = {"source": "sample", "bars": 500, "symbols": ["BTCUSD", "ETHUSD"]}
     report = audit(search.trainable, data, {}, [{"fast": 6, "slow": 48}, {"fast": 12, "slow": 96}], cuts=3)
     assert report.ok and report.finding("future").passed, str(report)
+
+
+def test_the_page_s_trainable_that_reports_passes_the_checks_the_page_calls() -> None:
+    scope: dict[str, object] = {}
+    for kind in ("python stepping", "python check"):
+        [code] = re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+        exec(code, scope)
+    assert scope["Descent"]
