@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,7 @@ class Actions:
         )
 
 
-def decode(panel: Panel, forecasts: Forecasts, logits: tuple[float, float, float, float] | np.ndarray = (0.0, 0.0, 2.0, 2.0)) -> Actions:
+def decode(panel: Panel, forecasts: Forecasts, logits: Sequence[float] | np.ndarray = (0.0, 0.0, 2.0, 2.0), horizon: int = 1) -> Actions:
     """Decodes (buy price, sell price, buy amount, sell amount) logits in midpoint mode.
 
     buy = Lo + σ(b)(ref − Lo) with Lo = min(predicted low, ref); sell = ref + σ(s)(Hi − ref) with Hi = max(predicted high, ref),
@@ -55,8 +56,9 @@ def decode(panel: Panel, forecasts: Forecasts, logits: tuple[float, float, float
 
     Args:
         panel: Bars (T, A).
-        forecasts: Must hold horizon 1, on the panel's rows and symbols.
+        forecasts: On the panel's rows and symbols.
         logits: Four numbers for every row (the fixed baseline), or float64 (4, T, A).
+        horizon: Whose low and high bound the prices (SPEC G.1); `forecasts` must hold it.
 
     Returns:
         Actions on the panel's axes; where the close, a forecast or a logit is missing, all four are NaN.
@@ -72,8 +74,8 @@ def decode(panel: Panel, forecasts: Forecasts, logits: tuple[float, float, float
         raise TrainableError("decode: the forecasts are not on the panel's rows and symbols; forecast and decode the same panel")
     b, s, buy_amount, sell_amount = (np.broadcast_to(_sigmoid(x), shape) for x in given)
     ref = panel.close
-    low = np.minimum(forecasts.p50("low"), ref)
-    high = np.maximum(forecasts.p50("high"), ref)
+    low = np.minimum(forecasts.p50("low", horizon), ref)
+    high = np.maximum(forecasts.p50("high", horizon), ref)
     buy = low + b * (ref - low)
     sell = np.maximum(ref + s * (high - ref), buy + np.maximum(ref * _MIN_GAP, 1e-8))
     orders = np.stack([buy, sell, buy_amount, sell_amount])

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from trainables.contract import Context, Evaluation, Parameter, Prepared, TrainableError, nearest
-from trainables.forecast import MINIMUM, empirical
+from trainables.forecast import MINIMUM, Forecasts, empirical
 from trainables.market import Panel, load_market, warnings_of
 from trainables.policy import decode
 from trainables.selector import daily
@@ -18,21 +18,18 @@ from trainables.selector.inputs import SelectorInputs
 from trainables.selector.options import FILL_RULES_VERSION, PARAMETERS, PROFILES, encode, profile_defaults
 from trainables.selector.simulate import simulate_sums
 from trainables.selector.summary import METRIC_NAMES, METRICS, metric_table
-from trainables.timeline import Protocol, Timeline, cut
+from trainables.timeline import Protocol, Timeline, Window, cut
 
 if TYPE_CHECKING:
     from trainables.audit.stages import Stage
 
-_SETTINGS = {
-    p.name: p
-    for p in (
-        Parameter("profile", "realistic", "choice", choices=tuple(PROFILES)),
-        Parameter("initial_cash", 10_000.0, "float", 0.01, 1e15),
-        Parameter("forecast_window", 168, "int", MINIMUM, 1_000_000),
-    )
-}
-_LOGITS = (0.0, 0.0, 2.0, 2.0)
-SETTING_NAMES: tuple[str, ...] = (*_SETTINGS, "logits")
+_SETTINGS = (
+    Parameter("profile", "realistic", "choice", choices=tuple(PROFILES)),
+    Parameter("initial_cash", 10_000.0, "float", 0.01, 1e15),
+    Parameter("forecast_window", 168, "int", MINIMUM, 1_000_000),
+)
+LOGITS = (0.0, 0.0, 2.0, 2.0)
+SETTING_NAMES: tuple[str, ...] = (*(p.name for p in _SETTINGS), "logits")
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,13 +72,7 @@ class SelectorTrainable:
         chosen = _settings(settings)
         whole = whole.select(sorted(whole.symbols))
         timeline = cut(protocol, whole.times, whole.bar_seconds / 3600.0)
-        if part == "search":
-            # What lies behind the last tune window does not exist for anything computed from here on.
-            panel, windows = whole.rows(timeline.visible), [fold.tune for fold in timeline.folds]
-        else:
-            panel, windows = whole, [timeline.holdout]
-            if timeline.holdout.stop <= timeline.holdout.start:
-                raise TrainableError("protocol.holdout: this study has none, so there is nothing to open")
+        panel, windows = windows_of(whole, timeline, part)
         orders, source = _orders(panel, chosen)
         parts = [SelectorInputs(panel.rows(w), np.ascontiguousarray(orders[:, w.start : w.stop])) for w in windows]
         days, columns = daily.columns([part.panel.times for part in parts])
@@ -96,7 +87,7 @@ class SelectorTrainable:
                 "timeline": timeline.describe(),
             },
             defaults=profile_defaults(chosen["profile"]),
-            summary=_summary(panel, timeline, chosen["profile"], whole.fingerprint),
+            summary=summary(panel, timeline, chosen["profile"], whole.fingerprint),
             timeline=timeline,
             days=days,
             day_folds=np.repeat(np.arange(len(parts)), [int(column[-1]) + 1 for column in columns]),
@@ -123,25 +114,61 @@ class SelectorTrainable:
         """Simulates complete configurations; every fold starts flat with the initial cash."""
         inputs: _Inputs = ctx.inputs
         table = encode(configs, inputs.profile)
-        runs = [
-            simulate_sums(part, table, inputs.profile, inputs.initial_cash, column=column)
-            for part, column in zip(inputs.parts, inputs.columns, strict=True)
-        ]
-        metrics = metric_table([sums for sums, _, _ in runs], inputs.parts, inputs.profile, inputs.initial_cash)
-        returns = np.concatenate([daily.returns(curves, inputs.initial_cash) for _, curves, _ in runs], axis=1)
-        return Evaluation(pd.DataFrame(metrics, columns=list(METRIC_NAMES)), returns)
+        return Evaluation(*score(inputs.parts, inputs.columns, table, inputs.profile, inputs.initial_cash))
+
+
+def windows_of(whole: Panel, timeline: Timeline, part: str) -> tuple[Panel, tuple[Window, ...]]:
+    """Returns what a part may see of a market, and the windows it is scored in.
+
+    Raises:
+        TrainableError: The holdout of a study that has none.
+    """
+    if part == "search":
+        # What lies behind the last tune window does not exist for anything computed from here on.
+        return whole.rows(timeline.visible), tuple(fold.tune for fold in timeline.folds)
+    if timeline.holdout.stop <= timeline.holdout.start:
+        raise TrainableError("protocol.holdout: this study has none, so there is nothing to open")
+    return whole, (timeline.holdout,)
+
+
+def score(
+    parts: Sequence[SelectorInputs], columns: Sequence[np.ndarray], table: np.ndarray, profile: str, initial_cash: float
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Simulates encoded configurations over windows, flat at the start of each.
+
+    Args:
+        parts: A window's arrays each.
+        columns: Where each row's equity goes among its window's days.
+        table: Encoded configurations, float64 (n, parameters).
+        profile: "realistic" or "legacy".
+        initial_cash: Cash at the start of each window.
+
+    Returns:
+        Metrics, a row for each configuration, and daily returns, float32 (n, D).
+    """
+    runs = [simulate_sums(part, table, profile, initial_cash, column=column) for part, column in zip(parts, columns, strict=True)]
+    metrics = metric_table([sums for sums, _, _ in runs], parts, profile, initial_cash)
+    return pd.DataFrame(metrics, columns=list(METRIC_NAMES)), np.concatenate(
+        [daily.returns(curves, initial_cash) for _, curves, _ in runs], axis=1
+    )
+
+
+def decided(panel: Panel, forecasts: Forecasts, logits: Sequence[float], scale: float = 1.0, horizon: int = 1) -> np.ndarray:
+    """Returns the order arrays (7, T, A) of `SelectorInputs` that fixed logits make of forecasts; amounts times `scale`."""
+    actions = decode(panel, forecasts, logits, horizon)
+    orders = (actions.buy_price, actions.sell_price, actions.buy_amount * scale, actions.sell_amount * scale)
+    return np.stack([*orders, *(forecasts.p50(field, horizon) for field in ("high", "low", "close"))])
 
 
 def _orders(panel: Panel, chosen: Mapping[str, Any]) -> tuple[np.ndarray, str]:
-    """Returns the order arrays (7, T, A) of `SelectorInputs`, and the name of the forecasts behind them."""
+    """Returns the order arrays of the baseline forecasts, and their name."""
     forecasts = empirical(panel, window=chosen["forecast_window"])
-    actions = decode(panel, forecasts, chosen["logits"])
     scale = 100.0 if chosen["profile"] == "legacy" else 1.0  # legacy reads amounts in percent
-    decided = (actions.buy_price, actions.sell_price, actions.buy_amount * scale, actions.sell_amount * scale)
-    return np.stack([*decided, *(forecasts.p50(field) for field in ("high", "low", "close"))]), forecasts.source
+    return decided(panel, forecasts, chosen["logits"], scale), forecasts.source
 
 
-def _summary(panel: Panel, timeline: Timeline, profile: str, fingerprint: str) -> tuple[tuple[str, str], ...]:
+def summary(panel: Panel, timeline: Timeline, profile: str, fingerprint: str) -> tuple[tuple[str, str], ...]:
+    """Returns what was loaded and how time was cut, as lines for the user."""
     day = lambda row: str(timeline.times[row].astype("datetime64[D]"))  # noqa: E731
     folds, sealed = timeline.folds, timeline.holdout
     tuned = f"{len(folds)} folds, tuned on {day(folds[0].tune.start)} to {day(folds[-1].tune.stop - 1)}"
@@ -156,14 +183,23 @@ def _summary(panel: Panel, timeline: Timeline, profile: str, fingerprint: str) -
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns every setting in its canonical type, so that two spellings of a study have one identity."""
+    return parse_settings(given, _SETTINGS, LOGITS)
+
+
+def parse_settings(given: Mapping[str, Any], known: Sequence[Parameter], default_logits: tuple[float, ...]) -> dict[str, Any]:
+    """Returns every setting in its canonical type, so that two spellings of a study have one identity.
+
+    Raises:
+        TrainableError: Unknown or unusable, with the nearest spelling.
+    """
+    names = [*(p.name for p in known), "logits"]
     for key in given:
-        if key not in SETTING_NAMES:
-            hint = nearest(key, SETTING_NAMES) or "known: " + ", ".join(sorted(SETTING_NAMES))
+        if key not in names:
+            hint = nearest(key, names) or "known: " + ", ".join(sorted(names))
             raise TrainableError(f"settings.{key}: the selector has no such setting; {hint}")
-    chosen: dict[str, Any] = {name: p.check(given.get(name, p.default), f"settings.{name}") for name, p in _SETTINGS.items()}
-    logits = given.get("logits", _LOGITS)
-    if not isinstance(logits, (list, tuple)) or len(logits) != len(_LOGITS):
+    chosen: dict[str, Any] = {p.name: p.check(given.get(p.name, p.default), f"settings.{p.name}") for p in known}
+    logits = given.get("logits", default_logits)
+    if not isinstance(logits, (list, tuple)) or len(logits) != len(default_logits):
         raise TrainableError(
             f"settings.logits: {logits!r} is not allowed; give four numbers (buy price, sell price, buy amount, sell amount)"
         )
