@@ -121,7 +121,7 @@ class LeakyForecasts(SelectorTrainable):
         prepared = super().prepare_panel(panel, settings, *cut)
         market = prepared.inputs.parts[0].panel
         honest = empirical(market, window=settings["forecast_window"])
-        return with_forecasts(prepared, replace(honest, values=self.spoil(market, honest.values)), settings["logits"])
+        return with_forecasts(prepared, replace(honest, pieces=self.spoil(market, honest.values)), settings["logits"])
 
 
 def with_orders(prepared: Prepared, orders: np.ndarray, kind: type[SelectorInputs] = SelectorInputs) -> Prepared:

@@ -22,9 +22,10 @@ def forecasts(panel):
 def test_the_table_has_the_columns_of_the_schema(forecasts):
     table = forecasts.table()
     predicted = [f"predicted_{field}_p{level}" for field in FIELDS for level in (10, 50, 90)]
-    assert list(table.columns) == ["timestamp", "symbol", "issued_at", "target_timestamp", "horizon_hours", "source", *predicted]
+    about = ["timestamp", "symbol", "issued_at", "target_timestamp", "horizon_hours", "source", "forecaster"]
+    assert list(table.columns) == [*about, *predicted]
     assert str(table["issued_at"].dt.tz) == "UTC"
-    assert set(table["source"]) == {"empirical(window=30)"}
+    assert set(table["source"]) == {"model"} and set(table["forecaster"]) == {"empirical(window=30)"}
     assert set(table["horizon_hours"]) == {1.0, 4.0}
     assert ((table["timestamp"] - table["issued_at"]) == pd.Timedelta(hours=1)).all()
     assert ((table["target_timestamp"] - table["issued_at"]) == pd.to_timedelta(table["horizon_hours"], unit="h")).all()

@@ -80,7 +80,9 @@ def test_a_missing_number_gives_no_decision(broken):
         nothing = {name: np.full((1, 1), np.nan) for name in ("open", "high", "low", "close", "volume")}
         panel = dataclasses.replace(panel, **nothing, tradable=np.zeros((1, 1), bool))
     elif broken in ("high", "low"):
-        forecasts.values[0, 1 if broken == "high" else 2, 1] = np.nan
+        values = forecasts.values
+        values[0, 1 if broken == "high" else 2, 1] = np.nan
+        forecasts = dataclasses.replace(forecasts, pieces=values)
     else:
         logits[broken] = np.nan
     actions = decode(panel, forecasts, logits)

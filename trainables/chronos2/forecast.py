@@ -1,13 +1,14 @@
 """Rolling-origin forecasts: many issue times of a window, each from the bars up to it, back in raw prices (SPEC C.6, C.7, [C]).
 
 Rows of different issue times never share a group id: in one attention group a forecast would read the bars it has to predict from
-its neighbours' contexts (SPEC J3). So results do not depend on how issue times are put into batches.
+its neighbours' contexts (SPEC J3). So results do not depend on how issue times are put into batches: with `forecast` up to the rounding
+of float32, which follows the shape of a batch, and with `forecast_alike` not in a single bit.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
@@ -105,14 +106,7 @@ def forecast(
             of memory with a single window.
     """
     limits = model.chronos_config
-    patches = math.ceil(horizon / limits.output_patch_size)
-    if not 1 <= patches <= limits.max_output_patches:
-        raise TrainableError(
-            f"horizon: {horizon} is not allowed; this model forecasts 1 to {limits.max_output_patches * limits.output_patch_size}"
-        )
-    if not 0 <= context <= limits.context_length:
-        raise TrainableError(f"context: {context} is more than the {limits.context_length} bars of this model")
-    context = context or int(limits.context_length)
+    patches, context = _sizes(limits, horizon, context)
     blend = _Blend.between(np.asarray(limits.quantiles, np.float64), np.asarray(levels, np.float64))
     values = np.full((*origins.rows.shape, 4, len(levels), horizon), np.nan)
     with _evaluating(model):
@@ -134,6 +128,64 @@ def forecast(
                 for k, column in enumerate(task.columns):
                     values[which[part], column] = found[:, 4 * k : 4 * k + 4]
                 start += each
+    return values
+
+
+def forecast_alike(
+    model: Any,
+    task: Task,
+    ends: np.ndarray,
+    horizons: Sequence[int],
+    levels: Sequence[float],
+    batch_rows: int,
+    *,
+    context: int = 0,
+    preaug: Preaug | None = None,
+    done: Callable[[int], None] = lambda _: None,
+) -> np.ndarray:
+    """Forecasts one task so that an issue time's values have the same bits whichever others are asked for with it.
+
+    Kernels round differently for another shape of batch, and sums over a batch (attention of a group) for another place in it. So
+    every batch has one shape (contexts padded to `context`, the last batch filled up with its last window), and a window takes up a
+    power of two of rows, of which those it does not need are empty and a group of their own: wherever it is, its numbers then meet in
+    the same order. Holds for one device and, on a CPU, one thread, which is seen to here.
+
+    Args:
+        model: As in `forecast`.
+        task: Bars and covariates.
+        ends: int (n,), positions in the task's bars of the last bar each forecast may see.
+        horizons: Bars ahead that are wanted; one pass gives all.
+        levels: As in `forecast`.
+        batch_rows: Rows of the model's batches, at most; another number is another rounding.
+        context: As in `forecast`.
+        preaug: As in training.
+        done: Called with the issue times finished so far.
+
+    Returns:
+        float64 (n, 4k, Q, H), for the k symbols' open, high, low, close; ascending along Q.
+
+    Raises:
+        TrainableError: As in `forecast`; out of memory with a batch of that size.
+    """
+    limits, furthest = model.chronos_config, max(horizons)
+    patches, context = _sizes(limits, furthest, context)
+    blend = _Blend.between(np.asarray(limits.quantiles, np.float64), np.asarray(levels, np.float64))
+    height = 1 << (task.n_rows - 1).bit_length()
+    each = 1 << (max(1, batch_rows // height).bit_length() - 1)
+    steps = [h - 1 for h in horizons]
+    values = np.empty((len(ends), len(task.targets), len(levels), len(steps)))
+    with _evaluating(model), _one_thread(model):
+        for start in range(0, len(ends), each):
+            part = ends[start : start + each]
+            filled = np.concatenate([part, np.repeat(part[-1:], each - len(part))])
+            try:
+                found = _batch(model, task, filled, context, context, furthest, patches, blend, preaug, height)
+            except torch.OutOfMemoryError as error:
+                raise TrainableError(
+                    f"chronos2: out of memory with batches of {each * height} rows × {context} bars; give a smaller batch_rows"
+                ) from error
+            values[start : start + each] = found[: len(part)][..., steps]
+            done(start + len(part))
     return values
 
 
@@ -170,6 +222,18 @@ def _ends(tasks: Tasks, task: Task, origins: Origins) -> tuple[np.ndarray, np.nd
     return which, ends
 
 
+def _sizes(limits: Any, horizon: int, context: int) -> tuple[int, int]:
+    """Output patches for a horizon, and the longest context in bars, as far as the model has them."""
+    patches = math.ceil(horizon / limits.output_patch_size)
+    if not 1 <= patches <= limits.max_output_patches:
+        raise TrainableError(
+            f"horizon: {horizon} is not allowed; this model forecasts 1 to {limits.max_output_patches * limits.output_patch_size}"
+        )
+    if not 0 <= context <= limits.context_length:
+        raise TrainableError(f"context: {context} is more than the {limits.context_length} bars of this model")
+    return patches, context or int(limits.context_length)
+
+
 def _batch(
     model: Any,
     task: Task,
@@ -180,17 +244,24 @@ def _batch(
     patches: int,
     blend: _Blend,
     preaug: Preaug | None,
+    height: int = 0,
 ) -> np.ndarray:
-    """Raw-space quantiles of one batch, float64 (n, 4k, Q, H)."""
+    """Raw-space quantiles of one batch, float64 (n, 4k, Q, H); a window takes up `height` rows if that is more than it has."""
     batch = encode([Pick(task, int(end)) for end in ends], [0] * len(ends), context, 0, preaug, width)
+    rows, group_ids = batch.context, batch.group_ids
+    if height > task.n_rows:
+        rows = np.full((len(ends), height, width), np.nan, np.float32)
+        rows[:, : task.n_rows] = batch.context.reshape(len(ends), task.n_rows, width)
+        rows = rows.reshape(-1, width)
+        group_ids = (2 * np.arange(len(ends))[:, None] + (np.arange(height) >= task.n_rows)).reshape(-1)
     device = next(model.parameters()).device
     out = model(
-        context=torch.from_numpy(batch.context).to(device),
-        group_ids=torch.from_numpy(batch.group_ids).to(device),
+        context=torch.from_numpy(rows).to(device),
+        group_ids=torch.from_numpy(group_ids).to(device),
         num_output_patches=patches,
     )
     predicted = out.quantile_preds[..., :horizon].float().cpu().numpy().astype(np.float64)
-    predicted = predicted.reshape(len(ends), task.n_rows, *predicted.shape[1:])[:, : len(task.targets)]
+    predicted = predicted.reshape(len(ends), -1, *predicted.shape[1:])[:, : len(task.targets)]
     # Quantiles of the model can cross; those needed are taken once they are in order.
     kept = np.sort(predicted, axis=-2)[..., blend.needed, :]
     raw = np.empty_like(kept)
@@ -244,3 +315,17 @@ def _evaluating(model: torch.nn.Module) -> Iterator[None]:
     finally:
         for module in training:
             module.training = True
+
+
+@contextmanager
+def _one_thread(model: torch.nn.Module) -> Iterator[None]:
+    """On a CPU one thread: how work is divided among several changes how sums are rounded."""
+    if next(model.parameters()).device.type != "cpu":
+        yield
+        return
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        yield
+    finally:
+        torch.set_num_threads(before)

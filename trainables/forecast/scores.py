@@ -26,10 +26,10 @@ _CHUNK = 1024  # windows whose differences are sorted at a time
 
 SCORES: tuple[Metric, ...] = (
     Metric("skill", "max", "fraction", "1 − pinball loss at .1, .5, .9 ÷ that of the last close with empirical quantiles"),
+    Metric("dm_p", "min", "probability", "Diebold–Mariano p-value of a pinball loss no lower than the reference's of `skill`"),
     Metric("skill_drift", "max", "fraction", "The same against the drift of the context"),
     Metric("skill_seasonal", "max", "fraction", "The same against the value a season ago"),
     Metric("skill_mae", "max", "fraction", "1 − mean absolute error of the median ÷ that of the last close"),
-    Metric("dm_p", "min", "probability", "Diebold–Mariano p-value of a pinball loss no lower than the reference's of `skill`"),
     Metric("pinball_10", "min", "fraction", "Mean pinball loss of p10, of the last close"),
     Metric("pinball_50", "min", "fraction", "Mean pinball loss of p50, of the last close"),
     Metric("pinball_90", "min", "fraction", "Mean pinball loss of p90, of the last close"),
