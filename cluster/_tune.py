@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
-from cluster.packs import PackFeed, PackResult, PackTask, WorkerError, isolate, timed
+from cluster.packs import Host, PackFeed, PackResult, PackTask, WorkerError, isolate, timed
 
 
 class FeedSearch(Searcher):
@@ -92,8 +92,10 @@ class Deliver(tune.Callback):
 class PackTrainable(tune.Trainable):
     """Evaluates one pack per step on an actor that outlives the pack."""
 
-    def setup(self, config: dict[str, Any], evaluate: Any = None, inputs: Any = None, width: int = 0) -> None:
+    def setup(self, config: dict[str, Any], evaluate: Any = None, inputs: Any = None, width: int = 0, host: Host = nullcontext) -> None:
         """Keeps what is shared by all packs."""
+        self._host = host()
+        self._host.__enter__()  # until the process ends
         self._evaluate, self._inputs, self._width = evaluate, inputs, width
         self._task = config
 

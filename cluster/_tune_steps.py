@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster._tune import Deliver, FeedSearch
+from cluster.packs import Host
 from cluster.steps import TrialFeed, TrialReport, TrialTask
 
 
@@ -82,8 +85,10 @@ class DeliverReports(Deliver):
 class StepTrainable(tune.Trainable):
     """Gives one report of a trial per step, on an actor that outlives the trial."""
 
-    def setup(self, config: dict[str, Any], run: Any = None, inputs: Any = None) -> None:
+    def setup(self, config: dict[str, Any], run: Any = None, inputs: Any = None, host: Host = nullcontext) -> None:
         """Keeps what is shared by all trials."""
+        self._host = host()
+        self._host.__enter__()  # until the process ends
         self._run, self._inputs, self._task = run, inputs, config
         self._reports: Iterator[Any] | None = None
 
@@ -134,7 +139,11 @@ def _report(made: Any, attempt: int, seconds: float) -> TrialReport:
             raise TypeError(
                 f"metric {name} of the report at step {made.step} is {value!r:.60}; give a number, NaN where there is none"
             ) from None
-    return TrialReport(attempt, int(made.step), metrics, seconds, str(getattr(made, "note", "")))
+    returns = getattr(made, "returns", None)
+    if returns is not None and (np.ndim(returns) != 1 or np.asarray(returns).dtype.kind not in "fiub"):
+        raise TypeError(f"returns of the report at step {made.step} have shape {np.shape(returns)}; give numbers of shape (days,)")
+    kept = None if returns is None else np.asarray(returns, np.float32)
+    return TrialReport(attempt, int(made.step), metrics, seconds, str(getattr(made, "note", "")), kept)
 
 
 def _device() -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -75,6 +76,9 @@ class PackFeed(Protocol):
 # (points) -> float64 (n, metrics); raises if any configuration of the pack fails.
 Evaluate = Callable[[Sequence[int], Any], np.ndarray]
 
+# Makes what a worker enters when it starts and stays in until its process ends: a cache that is offered there, say.
+Host = Callable[[], AbstractContextManager[Any]]
+
 
 def isolate(evaluate: Callable[[Sequence[int]], np.ndarray], points: Sequence[int], width: int) -> tuple[np.ndarray, dict[int, str]]:
     """Evaluates a pack; halves it where it fails until each failing point stands alone.
@@ -101,7 +105,17 @@ def isolate(evaluate: Callable[[Sequence[int]], np.ndarray], points: Sequence[in
         return np.concatenate([left, right]), bad | {half + i: text for i, text in worse.items()}
 
 
-def run_packs(feed: PackFeed, evaluate: Evaluate, inputs: Any, width: int, *, slots: int, scratch: Path, name: str) -> None:
+def run_packs(
+    feed: PackFeed,
+    evaluate: Evaluate,
+    inputs: Any,
+    width: int,
+    *,
+    slots: int,
+    scratch: Path,
+    name: str,
+    host: Host = nullcontext,
+) -> None:
     """Runs packs on the connected Ray cluster until the feed is exhausted.
 
     Args:
@@ -112,6 +126,7 @@ def run_packs(feed: PackFeed, evaluate: Evaluate, inputs: Any, width: int, *, sl
         slots: Packs at once, one CPU each.
         scratch: Folder for what Tune writes.
         name: Unique name of the experiment on the cluster.
+        host: Called and entered once in every worker; must be picklable.
 
     Raises:
         WorkerError: Workers cannot start. Otherwise what the feed raised, after the packs in flight.
@@ -121,7 +136,8 @@ def run_packs(feed: PackFeed, evaluate: Evaluate, inputs: Any, width: int, *, sl
     from cluster._tune import Deliver, FeedSearch, PackTrainable
 
     search = FeedSearch(feed)
-    trainable = tune.with_resources(tune.with_parameters(PackTrainable, evaluate=evaluate, inputs=inputs, width=width), {"cpu": 1})
+    parameters = {"evaluate": evaluate, "inputs": inputs, "width": width, "host": host}
+    trainable = tune.with_resources(tune.with_parameters(PackTrainable, **parameters), {"cpu": 1})
     fit(search, trainable, Deliver(search), slots=slots, scratch=scratch, name=name)
 
 

@@ -8,11 +8,14 @@ wherever its folder can be read.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from cluster.packs import fit
+import numpy as np
+
+from cluster.packs import Host, fit
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,7 @@ class TrialReport:
         metrics: By name.
         seconds: Since the report before, without waiting.
         note: For people.
+        returns: Daily returns, float32 (D,), if it has any.
     """
 
     attempt: int
@@ -49,6 +53,7 @@ class TrialReport:
     metrics: Mapping[str, float]
     seconds: float
     note: str = ""
+    returns: np.ndarray | None = None
 
 
 class TrialFeed(Protocol):
@@ -80,11 +85,21 @@ class TrialFeed(Protocol):
         ...
 
 
-# (point, folder, reached, device, inputs) -> reports with step, metrics and note
+# (point, folder, reached, device, inputs) -> reports with step, metrics, note and returns
 Run = Callable[[int, Path, int, str, Any], Iterator[Any]]
 
 
-def run_trials(feed: TrialFeed, run: Run, inputs: Any, *, slots: int, resources: Mapping[str, float], scratch: Path, name: str) -> None:
+def run_trials(
+    feed: TrialFeed,
+    run: Run,
+    inputs: Any,
+    *,
+    slots: int,
+    resources: Mapping[str, float],
+    scratch: Path,
+    name: str,
+    host: Host = nullcontext,
+) -> None:
     """Runs trials on the connected Ray cluster until the feed is exhausted.
 
     Args:
@@ -95,6 +110,7 @@ def run_trials(feed: TrialFeed, run: Run, inputs: Any, *, slots: int, resources:
         resources: Of one trial: `cpu`, `gpu` (a share of a card is allowed).
         scratch: Folder for what Tune writes.
         name: Unique name of the experiment on the cluster.
+        host: Called and entered once in every worker; must be picklable.
 
     Raises:
         WorkerError: Workers cannot start. Otherwise what the feed raised, after the trials in flight.
@@ -104,5 +120,5 @@ def run_trials(feed: TrialFeed, run: Run, inputs: Any, *, slots: int, resources:
     from cluster._tune_steps import DeliverReports, Judge, StepTrainable, TrialSearch
 
     search = TrialSearch(feed)
-    trainable = tune.with_resources(tune.with_parameters(StepTrainable, run=run, inputs=inputs), dict(resources))
+    trainable = tune.with_resources(tune.with_parameters(StepTrainable, run=run, inputs=inputs, host=host), dict(resources))
     fit(search, trainable, DeliverReports(search), slots=slots, scratch=scratch, name=name, scheduler=Judge(search))
