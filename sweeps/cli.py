@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from sweeps import cli_export, cli_results, cli_steps
+from sweeps import cli_cache, cli_export, cli_results, cli_steps
 from sweeps.console import DirOpt, SetOpt, StudyArg, command_for, err, home_of, load_study, out, say, studies_in, table
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ app = typer.Typer(
 )
 data_app = typer.Typer(help="Look at market data before a study uses it.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
+app.add_typer(cli_cache.app, name="cache")
 app.add_typer(cli_results.app)
 app.add_typer(cli_steps.app)
 app.add_typer(cli_export.app)
@@ -90,6 +91,8 @@ def run(
         say(f"Interrupted. Results accepted so far are safe; the same command goes on: {again}", console=err)
         raise typer.Exit(130) from None
     say(_outcome(result))
+    for words in cli_cache.usage_lines(result.tally.cache):
+        say(words)
     with Ledger.open(result.folder / LEDGER, readonly=True) as ledger:
         counts, failures = ledger.counts(), _failures(ledger, 1)
     if failed := counts["failed"]:

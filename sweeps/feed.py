@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cluster.cache.answers import Usage
 from cluster.packs import PackResult, PackTask
 from results import Ledger, Plan, ResultRow, series
 from results.identity import config_ids
@@ -19,6 +20,7 @@ from search_spaces import Sampler
 from sweeps.study import StudyError
 
 if TYPE_CHECKING:
+    from cluster.cache.answers import Building
     from sweeps.steps import Running
 
 CHUNK = 4096  # configurations looked up in the ledger at once
@@ -55,6 +57,8 @@ class Tally:
         steps_left: Steps that would be left if no trial were stopped any more.
         running: Trials at work that report; None where packs are evaluated.
         news: How a trial has just ended, in words; empty but for the one call that tells it.
+        building: Derived tables that are being built.
+        cache: What the session had of its cache of tables, once it has ended.
     """
 
     total: int
@@ -69,6 +73,8 @@ class Tally:
     steps_left: int = 0
     running: tuple[Running, ...] | None = None
     news: str = ""
+    building: Sequence[Building] = ()
+    cache: Usage = field(default_factory=Usage)
 
 
 class Backlog:

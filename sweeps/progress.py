@@ -19,6 +19,7 @@ from sweeps.console import table
 from sweeps.feed import Tally
 
 if TYPE_CHECKING:
+    from cluster.cache.answers import Building
     from sweeps.steps import Running
 
 _WINDOW = 30.0  # seconds the rate looks back, at most
@@ -99,7 +100,9 @@ class StudyProgress:
         return "…" if math.isnan(value) else f"{value:.2%}" if self._unit == "fraction" else f"{value:.4g}"
 
     def _below(self) -> Iterable[RenderableType]:
-        """Shows the trials at work and the latest that ended."""
+        """Shows the tables being built, the trials at work, and the latest of these that ended."""
+        for made in self._tally.building:
+            yield Text(_building(made), "dim")
         running = sorted(self._tally.running or (), key=lambda each: each.trial)
         if running:
             names = list(dict.fromkeys(name for each in running for name in each.swept))
@@ -146,6 +149,8 @@ class StudyProgress:
             self._print()
 
     def _print(self) -> None:
+        for made in self._tally.building:
+            self._console.print(Text(_building(made)), soft_wrap=True)
         self._printed = self._line
         self._console.print(Text(self._printed), soft_wrap=True)
 
@@ -160,6 +165,11 @@ class _Bar(Progress):
     def get_renderable(self) -> RenderableType:
         """Returns the bar and what is below it."""
         return Group(super().get_renderable(), *self._below())
+
+
+def _building(made: Building) -> str:
+    how = f"{made.done:,} of {made.total:,} rows" if made.total else "by another process"
+    return f"building {made.where}: {how}, {made.seconds:.0f} s"
 
 
 def _clock(seconds: float) -> str:

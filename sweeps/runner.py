@@ -13,29 +13,32 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import numpy as np
 
-from cluster.packs import WorkerError, run_packs
+from cluster.cache import Store
+from cluster.cache.keeper import keeping
+from cluster.packs import Host, WorkerError, run_packs
 from cluster.session import check_address, ray_session, share
 from cluster.steps import run_trials
 from results import Header, Ledger, LedgerError, Plan, Verification, series
-from results.identity import config_ids
 from results.lock import WriterLock
 from results.provenance import collect
 from sweeps.endings import kept_rules
-from sweeps.feed import CHUNK, Backlog, Point, StudyFeed, Tally
+from sweeps.feed import Backlog, Point, StudyFeed, Tally
 from sweeps.opened import OpenStudy
 from sweeps.search import Evaluator, Search
 from sweeps.steps import StepEvaluator, StepFeed
 from sweeps.study import Study, StudyError
-from trainables.contract import Prepared
+from trainables.contract import Prepared, Warms
 from trainables.stepping import Stepping
+from trainables.tables import Table, offered
 
 LEDGER = "ledger.sqlite"
 BEST_KEPT = 50
@@ -93,7 +96,9 @@ def run(
     home = Path(folder) / study.name
     # First what can fail: a study that cannot run changes nothing on disk.
     check_address(address)
-    prepared = search.prepare()
+    store = Store()
+    with offered(store):
+        prepared = search.prepare()
     header = _header(search, prepared)
     if fresh and home.exists():
         _set_aside(home)
@@ -121,16 +126,17 @@ def run(
             backlog.put_back(first)
             report(tally)
             stepping = isinstance(search.trainable, Stepping)
-            with ray_session(address, math.ceil(slots * study.resources.cpu) if slots and stepping else slots) as cpus:
+            asked = math.ceil(slots * study.resources.cpu) if slots and stepping else slots
+            with ray_session(address, asked) as cpus, _sharing(store, tally, wanted=isinstance(search.trainable, Warms)) as host:
                 scratch = home / "tune"
                 name = f"{study.name}-{ledger.header.context_id[:8]}-{os.getpid()}"
-                place: Any = {"scratch": scratch.absolute(), "name": name}
+                place: Any = {"scratch": scratch.absolute(), "name": name, "host": host}
                 try:
                     if isinstance(search.trainable, Stepping):
                         needs, most = share(study.resources.cpu, study.resources.gpu)
                         steps = StepFeed(search, backlog, ledger, plan, tally, objective, home, report)
                         stop.attach(steps)
-                        trial = StepEvaluator(study, prepared.defaults, ledger.header.context_id)
+                        trial = StepEvaluator(study, prepared.defaults, ledger.header.context_id, len(prepared.days))
                         run_trials(steps, trial, prepared.inputs, slots=slots or most, resources=needs, **place)
                     else:
                         packs = StudyFeed(backlog, ledger, plan, tally, objective, slots or cpus, report, home, len(prepared.days))
@@ -144,10 +150,39 @@ def run(
                     shutil.rmtree(scratch, ignore_errors=True)
             if stop.asked:
                 reason = "stopped"
-        if len(prepared.days) and reason == "finished":  # who asked to stop is not kept waiting
-            _keep_best(ledger, plan, home, evaluator, prepared, objective)
+        if (
+            len(prepared.days) and reason == "finished" and not isinstance(search.trainable, Stepping)
+        ):  # who asked to stop is not kept waiting
+            with offered(store):
+                _keep_best(ledger, plan, home, evaluator, prepared, objective)
         ledger.end_session(reason)
+    store.close()
+    tally.cache = replace(tally.cache, use=tally.cache.use + store.use)
     return StudyResult(study, home, tally, time.monotonic() - began, reason == "stopped", prepared)
+
+
+@contextmanager
+def _sharing(store: Store, tally: Tally, wanted: bool) -> Iterator[Host]:
+    """Shares derived tables with the workers of a session, and keeps the tally's news of them fresh; for trainables that read none, not."""
+    if not wanted:
+        yield nullcontext
+        return
+    over = threading.Event()
+    with keeping(store, table=Table) as cache:
+
+        def ask() -> None:
+            while not over.wait(1.0):
+                tally.building = cache.building()
+
+        asking = threading.Thread(target=ask, daemon=True)
+        asking.start()
+        try:
+            yield partial(offered, cache.tables)
+        finally:
+            over.set()
+            asking.join()
+            tally.building = ()
+    tally.cache = cache.usage()
 
 
 def _keep_best(ledger: Ledger, plan: Plan, home: Path, evaluator: Evaluator, prepared: Prepared, objective: str) -> None:
@@ -176,30 +211,16 @@ def verify(home: Path) -> Verification:
     Raises:
         LedgerError: No ledger, or one that cannot be read.
     """
+    from sweeps.asked import identities, searches  # which imports this module
+
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
-        study = Study.parse(ledger.header.spec)
-
-        def expected() -> Iterator[list[bytes]]:
-            for plan in ledger.plans():
-                spec = dict(plan.sampler)
-                asked = study.model_copy(
-                    update={
-                        "space": dict(plan.space),
-                        "fixed": spec["fixed"],
-                        "seed": spec["seed"],
-                        "search": study.search.model_copy(update={"sampler": spec["sampler"], "trials": spec["trials"]}),
-                    }
-                )
-                search = Search(asked)
-                for start in range(0, search.sampler.size, CHUNK):
-                    raw = search.sampler.configs(start, min(start + CHUNK, search.sampler.size))
-                    yield config_ids(ledger.header.context_id, [search.config(c) for c in raw], ledger.header.defaults)
-
-        return ledger.verify(expected())
+        return ledger.verify(chunk for _, study in searches(ledger) for chunk in identities(ledger, study))
 
 
 def _header(search: Search, prepared: Prepared) -> Header:
     study, trainable = search.study, search.trainable
+    # Whether there is a holdout is read from here, also of a trainable that says nothing of its cuts itself.
+    cuts = {} if prepared.timeline is None else {"timeline": prepared.timeline.describe()}
     return Header(
         name=study.name,
         spec=study.model_dump(),
@@ -207,7 +228,7 @@ def _header(search: Search, prepared: Prepared) -> Header:
             "trainable": study.trainable,
             "version": trainable.version,
             "data_fingerprint": prepared.fingerprint,
-            "protocol": {**prepared.protocol, "defaults": dict(prepared.defaults)},
+            "protocol": {**cuts, **prepared.protocol, "defaults": dict(prepared.defaults)},
             "seed": study.seed,
         },
         metrics=tuple(trainable.metrics),

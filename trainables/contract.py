@@ -214,6 +214,27 @@ class Checks(Contract):
         ...
 
 
+@runtime_checkable
+class ChecksData(Contract):
+    """A trainable some of whose parameters are limited by its data, too."""
+
+    def check_data(self, config: Mapping[str, Any], inputs: Any) -> None:
+        """Raises for a complete configuration that could not be evaluated on these inputs (`Prepared.inputs`).
+
+        Asked in the driver before anything runs, of up to a thousand points of the space; so be quick.
+        """
+        ...
+
+
+@runtime_checkable
+class Warms(Contract):
+    """A trainable that reads derived tables when it evaluates."""
+
+    def warm(self, config: Mapping[str, Any], inputs: Any) -> None:
+        """Reads every table (`trainables.tables`) an evaluation of a complete configuration needs, and evaluates nothing."""
+        ...
+
+
 _PARTS = (*Declares.__annotations__, "prepare")
 _KINDS = {"evaluate_pack": ("evaluate_pack",), "evaluate": ("fidelity", "last_step", "evaluate")}  # packed, stepping
 
@@ -226,6 +247,7 @@ class Registry:
         default_factory=lambda: {
             "selector": "trainables.selector.trainable:SelectorTrainable",
             "selector_robust": "trainables.selector.robust_selector:RobustSelector",
+            "selector_forecast": "trainables.selector.forecast_selector:ForecastSelector",
             "chronos_lora": "trainables.chronos2.trainable:ChronosLora",
         },
     )
@@ -249,7 +271,10 @@ class Registry:
         try:
             found = getattr(importlib.import_module(module), attribute)
         except Exception as error:  # somebody else's module may fail in any way
-            raise TrainableError(f"trainable: cannot load {target!r}: {type(error).__name__}: {error}") from error
+            top = module.partition(".")[0]
+            absent = isinstance(error, ModuleNotFoundError) and error.name == top
+            hint = f"; run from the folder that holds {top if '.' in module else f'{top}.py'}" if absent else ""
+            raise TrainableError(f"trainable: cannot load {target!r}: {type(error).__name__}: {error}{hint}") from error
         # Asked before anything is called: a study file may name any function of any module.
         stepping = hasattr(found, "evaluate") and not hasattr(found, "evaluate_pack")
         kind = "evaluate" if stepping else "evaluate_pack"

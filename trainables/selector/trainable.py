@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from trainables.contract import Context, Evaluation, Parameter, Prepared, TrainableError, nearest
-from trainables.forecast import MINIMUM, Forecasts, empirical
+from trainables.forecast import MINIMUM, Forecasts, issue, make_forecaster
 from trainables.market import Panel, load_market, warnings_of
 from trainables.policy import decode
 from trainables.selector import daily
@@ -162,7 +162,7 @@ def decided(panel: Panel, forecasts: Forecasts, logits: Sequence[float], scale: 
 
 def _orders(panel: Panel, chosen: Mapping[str, Any]) -> tuple[np.ndarray, str]:
     """Returns the order arrays of the baseline forecasts, and their name."""
-    forecasts = empirical(panel, window=chosen["forecast_window"])
+    forecasts = issue(panel, make_forecaster({"forecaster": "empirical", "window": chosen["forecast_window"], "horizons": [1]}))
     scale = 100.0 if chosen["profile"] == "legacy" else 1.0  # legacy reads amounts in percent
     return decided(panel, forecasts, chosen["logits"], scale), forecasts.source
 

@@ -1,0 +1,190 @@
+"""The selector over forecasts that are swept with it: which forecaster, what it sees, how far ahead it looks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from trainables.chronos2.preaug import PREAUGS
+from trainables.chronos2.tasks import COVARIATES, LEAST_CONTEXT
+from trainables.contract import Context, Evaluation, Parameter, Prepared, TrainableError
+from trainables.forecast import HORIZONS, MINIMUM, Forecaster, issue, make_forecaster
+from trainables.forecast.forecaster import FORECASTERS
+from trainables.market import Panel, load_market, warnings_of
+from trainables.selector import daily
+from trainables.selector.inputs import SelectorInputs
+from trainables.selector.options import FILL_RULES_VERSION, PARAMETERS, encode, profile_defaults
+from trainables.selector.summary import METRICS
+from trainables.selector.trainable import LOGITS, decided, parse_settings, score, summary, windows_of
+from trainables.timeline import Protocol, Window, cut
+
+if TYPE_CHECKING:
+    from trainables.audit.stages import Stage
+
+# What of a configuration is the forecaster's; the rest is the selector's.
+FORECAST_PARAMETERS: tuple[Parameter, ...] = (
+    Parameter("forecaster", "chronos2", "choice", choices=FORECASTERS, doc="who forecasts"),
+    Parameter("window", 168, "int", MINIMUM, 1_000_000, unit="bars", doc="past behaviour it knows (forecaster empirical)"),
+    Parameter("context", 256, "int", LEAST_CONTEXT, 65_536, unit="bars", doc="bars the model sees (forecaster chronos2)"),
+    Parameter("preaug", "baseline", "choice", choices=tuple(PREAUGS), doc="what is done to prices first (forecaster chronos2)"),
+    Parameter("covariates", "none", "choice", choices=tuple(COVARIATES), doc="past covariates (forecaster chronos2)"),
+    Parameter("grouping", "none", "choice", choices=("none", "majors"), doc="symbols forecast together (forecaster chronos2)"),
+    Parameter("horizon", 1, "int", min(HORIZONS), max(HORIZONS), unit="bars", doc="how far ahead the forecast behind an order looks"),
+)
+_OWN = tuple(p.name for p in FORECAST_PARAMETERS)
+_SETTINGS = (
+    Parameter("profile", "realistic", "choice", choices=("realistic",)),
+    Parameter("initial_cash", 10_000.0, "float", 0.01, 1e15),
+    Parameter("model", "small", "text"),
+    Parameter("adapter", "none", "text"),
+)
+KEPT = 8  # forecasts a worker keeps as orders
+
+
+@dataclass(frozen=True, eq=False)
+class _Inputs:
+    """What workers get: bars, and how to get forecasts of them."""
+
+    panel: Panel
+    windows: tuple[Window, ...]
+    columns: tuple[np.ndarray, ...]
+    settings: Mapping[str, Any]
+    _parts: dict[tuple[Any, ...], tuple[SelectorInputs, ...]] = field(default_factory=dict)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Leaves out what can be read again."""
+        return {**self.__dict__, "_parts": {}}
+
+    def parts(self, config: Mapping[str, Any]) -> tuple[SelectorInputs, ...]:
+        """Returns the selector's arrays for a configuration's forecasts, one for each window."""
+        key = tuple(config[name] for name in _OWN)
+        if key not in self._parts:
+            if len(self._parts) >= KEPT:
+                del self._parts[next(iter(self._parts))]
+            forecasts = issue(self.panel, forecaster_of(config, self.settings), self.windows)
+            orders = decided(self.panel, forecasts, self.settings["logits"], horizon=config["horizon"])
+            self._parts[key] = tuple(
+                SelectorInputs(self.panel.rows(w), np.ascontiguousarray(orders[:, w.start : w.stop])) for w in self.windows
+            )
+        return self._parts[key]
+
+
+class ForecastSelector:
+    """Back-tests selector configurations on forecasts that many of them share, by the rules of docs/fills.md.
+
+    Forecasts are derived tables (`trainables.tables`): issued for the tune windows, or the holdout, from all bars before.
+
+    Settings: `profile` (realistic), `initial_cash`, `logits` (four numbers, SPEC F.4), `model` and `adapter` (of chronos2).
+    """
+
+    name = "selector_forecast"
+    version = f"1.fills{FILL_RULES_VERSION}"
+    parameters: tuple[Parameter, ...] = (*FORECAST_PARAMETERS, *PARAMETERS)
+    metrics = METRICS
+    objective = "sortino"
+
+    def prepare(
+        self, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Protocol | None = None, part: str = "search"
+    ) -> Prepared:
+        """Loads the market and cuts it; forecasts are made, or read, when the first configuration asks.
+
+        Raises:
+            TrainableError: Unknown or unusable settings, or too little data for the protocol.
+            MarketError: Bad data.
+        """
+        _settings(settings)  # what is wrong there is said before a large market is read
+        panel, problems = load_market(data)
+        return replace(self.prepare_panel(panel, settings, protocol, part), warnings=warnings_of(problems))
+
+    def prepare_panel(self, whole: Panel, settings: Mapping[str, Any], protocol: Protocol | None = None, part: str = "search") -> Prepared:
+        """Prepares a market that is already in memory; otherwise as `prepare`."""
+        chosen = _settings(settings)
+        whole = whole.select(sorted(whole.symbols))
+        timeline = cut(protocol, whole.times, whole.bar_seconds / 3600.0)
+        panel, windows = windows_of(whole, timeline, part)
+        defaults = {**profile_defaults(chosen["profile"]), **{p.name: p.default for p in FORECAST_PARAMETERS}}
+        parts = [panel.rows(w) for w in windows]
+        days, columns = daily.columns([one.times for one in parts])
+        return Prepared(
+            inputs=_Inputs(panel, windows, tuple(columns), chosen),
+            fingerprint=whole.fingerprint,
+            protocol={
+                **chosen,
+                "logits": list(chosen["logits"]),
+                # Weights and rules of every forecaster there is: a new version of one gives other results under the same parameters.
+                "forecasters": {name: dict(forecaster_of({**defaults, "forecaster": name}, chosen).spec) for name in FORECASTERS},
+                "fill_rules": FILL_RULES_VERSION,
+                "timeline": timeline.describe(),
+            },
+            defaults=defaults,
+            summary=summary(panel, timeline, chosen["profile"], whole.fingerprint),
+            timeline=timeline,
+            days=days,
+            day_folds=np.repeat(np.arange(len(parts)), [int(column[-1]) + 1 for column in columns]),
+            benchmarks=daily.benchmarks(parts),
+        )
+
+    def check(self, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+        """Refuses what the forecaster or the simulator cannot do.
+
+        Raises:
+            TrainableError: Which key, and why.
+        """
+        chosen = _settings(settings)
+        complete = {**profile_defaults(chosen["profile"]), **{p.name: p.default for p in FORECAST_PARAMETERS}, **config}
+        if complete["horizon"] not in HORIZONS:
+            raise TrainableError(f"horizon: {complete['horizon']} is not allowed; give one of {', '.join(map(str, HORIZONS))}")
+        forecaster_of(complete, chosen)
+        encode([_selector_part(complete)], chosen["profile"])
+
+    def trace(self, config: Mapping[str, Any], ctx: Context) -> Sequence[Stage]:
+        """Shows what a complete configuration saw, decided and earned in its first window; see `trainables.audit`."""
+        from trainables.audit.selector import selector_stages
+
+        inputs: _Inputs = ctx.inputs
+        chosen = inputs.settings
+        return selector_stages(inputs.parts(config)[0], _selector_part(config), chosen["profile"], chosen["initial_cash"])
+
+    def warm(self, config: Mapping[str, Any], inputs: Any) -> None:
+        """Reads every table an evaluation of a complete configuration needs."""
+        inputs.parts(config)
+
+    def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], ctx: Context) -> Evaluation:
+        """Simulates complete configurations, those of the same forecasts together; every fold starts flat with the initial cash."""
+        inputs: _Inputs = ctx.inputs
+        together: dict[tuple[Any, ...], list[int]] = {}
+        for i, config in enumerate(configs):
+            together.setdefault(tuple(config[name] for name in _OWN), []).append(i)
+        made = []
+        for rows in together.values():
+            table = encode([_selector_part(configs[i]) for i in rows], inputs.settings["profile"])
+            parts = inputs.parts(configs[rows[0]])
+            made.append(score(parts, inputs.columns, table, inputs.settings["profile"], inputs.settings["initial_cash"]))
+        back = np.argsort(np.concatenate(list(together.values())))
+        metrics = pd.concat([metrics for metrics, _ in made], ignore_index=True)
+        return Evaluation(metrics.iloc[back].reset_index(drop=True), np.concatenate([returns for _, returns in made])[back])
+
+
+def forecaster_of(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Forecaster:
+    """Returns the forecaster of a complete configuration."""
+    name = config["forecaster"]
+    spec: dict[str, Any] = {"forecaster": name}
+    if name == "empirical":
+        spec["window"] = config["window"]
+    elif name == "chronos2":
+        spec |= {key: config[key] for key in ("context", "preaug", "covariates", "grouping")} | {"model": settings["model"]}
+        if settings["adapter"] != "none":
+            spec["adapter"] = settings["adapter"]
+    return make_forecaster(spec)
+
+
+def _selector_part(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in config.items() if name not in _OWN}
+
+
+def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
+    return parse_settings(given, _SETTINGS, LOGITS)
