@@ -33,6 +33,7 @@ from results.provenance import collect
 from sweeps.endings import kept_rules
 from sweeps.feed import Backlog, Point, StudyFeed, Tally
 from sweeps.opened import OpenStudy
+from sweeps.pruning import prune_ended
 from sweeps.search import Evaluator, Search
 from sweeps.steps import StepEvaluator, StepFeed
 from sweeps.study import Study, StudyError
@@ -113,6 +114,7 @@ def run(
         if retry_failed:
             ledger.reopen_failed()
         plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(study), search.sampler.size)
+        prune_ended(search.trainable, ledger, home)
         siblings = [] if fresh else [p for p in Path(folder).glob(f"*/{LEDGER}") if p.parent != home]
         backlog = Backlog(search.sampler, search.config, ledger, plan, _reuser(ledger, home, plan, siblings), tally)
         if on_prepared:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
@@ -17,7 +17,7 @@ from results.constraints import ConstraintError, parse
 from search_spaces import Sampler, Space, make_sampler
 from search_spaces.stopping import Rules
 from sweeps.study import Study, StudyError
-from trainables.contract import Checks, Context, Evaluation, Prepared, Registry, Trainable, TrainableError, check_config
+from trainables.contract import Checks, ChecksData, Context, Evaluation, Prepared, Registry, Trainable, TrainableError, check_config
 from trainables.stepping import Stepping
 from trainables.timeline import Protocol
 
@@ -90,8 +90,15 @@ class Search:
         return Protocol.parse(self.study.protocol)
 
     def prepare(self, part: str = "search") -> Prepared:
-        """Loads the data for searching, or for the holdout; warns of what a parameter of this study does with them."""
+        """Loads the data for searching, or for the holdout; warns of what a parameter of this study does with them.
+
+        Raises:
+            TrainableError: Bad data, or a point of the space that could not be evaluated on them.
+        """
         made = self.trainable.prepare(self.study.data, self.study.settings, self.protocol, part)
+        if part == "search" and isinstance(self.trainable, ChecksData):
+            for config in self._foreseen():
+                self.trainable.check_data({**made.defaults, **check_config(self.trainable, config)}, made.inputs)
         values = [*({**made.defaults, **self.config(self.sampler.configs(0, 1)[0])}).items(), *self.space.extremes()]
         return replace(made, warnings=(*made.warnings, *(words for value, words in made.cautions.items() if value in values)))
 
@@ -102,6 +109,14 @@ class Search:
     def config(self, point: Mapping[str, Any]) -> dict[str, Any]:
         """Returns the parameters a point gives, fixed ones included."""
         return {**self._fixed, **point}
+
+    def _foreseen(self) -> Iterator[dict[str, Any]]:
+        """Yields every point of the space; of a large one the first thousand, and the first with every listed value in turn."""
+        yield from map(self.config, self.sampler.configs(0, min(self.sampler.size, DERIVED_CHECKED)))
+        # Where parameters depend on each other, a point with another value may not be one.
+        if self.sampler.size > DERIVED_CHECKED and not any(row.kind == "derived" or row.when for row in self.space.describe()):
+            first = self.config(self.sampler.configs(0, 1)[0])
+            yield from ({**first, name: value} for name, value in self.space.extremes())
 
     def check(self) -> None:
         """Validates everything that needs no data.

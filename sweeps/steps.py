@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,17 +14,19 @@ from typing import Any
 import numpy as np
 
 from cluster.steps import TrialReport, TrialTask
-from results import Ledger, Plan, ResultRow, reports
+from results import Ledger, Plan, ResultRow, reports, series
 from results.identity import config_id, trial_seed
 from results.reports import ReportRow
 from sweeps.endings import SCHEDULER, failure_words, kept_rules, shown, stop_words
 from sweeps.feed import HOPELESS_DEATHS, Backlog, Point, Tally
+from sweeps.pruning import folder_of, prune
 from sweeps.search import Search
 from sweeps.study import Study, StudyError
-from trainables.contract import check_config
+from trainables.contract import TrainableError, check_config, nearest
 from trainables.stepping import Report, StepContext, Stepping
 
 DEATHS = 2  # of a trial's worker without a report between them, after which the trial has failed
+RETURNS = "returns.npy"  # in a trial's folder, while it runs
 HOPELESS = 8  # failures without a success after which a run is stopped
 
 
@@ -35,11 +38,13 @@ class StepEvaluator:
         study: What is evaluated.
         defaults: `Prepared.defaults`.
         context: Identity of the study's context; a trial's seed follows from it and the configuration.
+        days: How many days of returns a report must come with.
     """
 
     study: Study
     defaults: Mapping[str, Any]
     context: str
+    days: int = 0
 
     def __call__(self, point: int, folder: Path, reached: int, device: str, inputs: Any) -> Iterator[Report]:
         """Runs one trial."""
@@ -48,12 +53,37 @@ class StepEvaluator:
 
     def evaluate(self, config: Mapping[str, Any], folder: Path, reached: int, device: str, inputs: Any) -> Iterator[Report]:
         """Runs the trial of a configuration."""
-        trainable = Search(self.study).trainable
+        search = Search(self.study)
+        trainable, names = search.trainable, [metric.name for metric in search.trainable.metrics]
         if not isinstance(trainable, Stepping):
             raise StudyError(f"{self.study.trainable} evaluates packs and takes no steps")
         complete = {**self.defaults, **check_config(trainable, config)}
         seed = trial_seed(self.study.seed, config_id(self.context, config, self.defaults))
-        yield from trainable.evaluate(complete, StepContext(inputs, folder, reached, seed, device))
+        trial = trainable.evaluate(complete, StepContext(inputs, folder, reached, seed, device))
+        try:
+            for report in trial:
+                _check_metrics(report, names, search.objective)
+                given = getattr(report, "returns", None)
+                if self.days != (0 if given is None else len(given)):
+                    came = "no daily returns" if given is None else f"daily returns of {len(given)} days"
+                    raise TrainableError(f"the report at step {report.step} has {came}; the study has {self.days} days")
+                yield report
+        finally:
+            if (close := getattr(trial, "close", None)) is not None:
+                close()
+
+
+def _check_metrics(report: Any, names: Sequence[str], objective: str) -> None:
+    """Refuses a misspelt metric, and a report that lacks what ranks: as n/a it would pass for a trial that diverged."""
+    metrics = getattr(report, "metrics", None)
+    if not isinstance(metrics, Mapping):
+        return  # what is no report is refused where it is taken
+    for name in metrics:
+        if name not in names:
+            hint = nearest(name, names) or f"declared: {', '.join(names)}"
+            raise TrainableError(f"the report at step {report.step} has a metric {name!r} that is not declared; {hint}")
+    if objective not in metrics:
+        raise TrainableError(f"the report at step {report.step} has no {objective}, which ranks; give NaN where there is none")
 
 
 @dataclass
@@ -67,8 +97,9 @@ class Running:
         step: Step it has reached.
         value: Its objective there.
         seconds: Work so far, earlier sessions included.
-        done: Steps of this session.
-        spent: Seconds of this session.
+        reported: Whether it has reported in this session.
+        done: Steps of this session after that first report.
+        spent: Seconds they took.
         swept: Its parameters that differ between trials.
         heard: Monotonic time of its last report or its start.
     """
@@ -79,6 +110,7 @@ class Running:
     step: int = 0
     value: float = math.nan
     seconds: float = 0.0
+    reported: bool = False
     done: int = 0
     spent: float = 0.0
     metrics: list[float] = field(default_factory=list)
@@ -87,9 +119,8 @@ class Running:
 
     @property
     def pace(self) -> float:
-        """Seconds per step, of this session where it has made some; NaN before the first report."""
-        done, spent = (self.done, self.spent) if self.done else (self.step, self.seconds)
-        return spent / done if done else math.nan
+        """Seconds per step; NaN before the second report of the session, as the first comes after setting up."""
+        return self.spent / self.done if self.done else math.nan
 
 
 class StepFeed:
@@ -151,7 +182,7 @@ class StepFeed:
             made.step, made.value, made.metrics = before.step, float(before.metrics[self._objective]), list(before.metrics)
             made.seconds = self._spent[point.config_id]
         self.running[attempt] = made
-        folder = self._home / "trials" / point.config_id.hex()
+        folder = folder_of(self._home, point.config_id)
         folder.mkdir(parents=True, exist_ok=True)
         self._tell()
         return TrialTask(attempt, point.index, str(folder.absolute()), made.step)
@@ -173,22 +204,44 @@ class StepFeed:
             return self._halt(report.attempt)
         decision = self._scheduler.report(made.trial, row.step, values[self._judged])
         self._note(row)
-        made.done, made.spent = made.done + row.step - made.step, made.spent + report.seconds
+        if made.reported:
+            made.done, made.spent = made.done + row.step - made.step, made.spent + report.seconds
+        made.reported = True
         self.tally.steps += row.step - made.step
         made.step, made.value, made.metrics, made.seconds = row.step, values[self._objective], values, made.seconds + report.seconds
         made.heard = time.monotonic()
+        self._keep(made, report.returns)
         self._deaths.pop(row.config_id, None)
-        ended = self._result(made, "stopped") if decision.stop else None
-        why = {k: _plain(v) for k, v in asdict(decision).items()} if decision.stop else None
+        stop = decision.ends(row.step, made.last)
+        ended = self._result(made, "stopped") if stop else None
+        why = {k: _plain(v) for k, v in asdict(decision).items()} if stop else None
         if not self._ledger.report(report.attempt, row, ended, why):
             raise StudyError(f"trial {made.trial}: the ledger has given its attempt up, so another session is at work on this study")
         self.tally.busy += report.seconds
+        news = ""
         if why is not None:
             del self.running[report.attempt]
             self.tally.done += 1
             self.tally.stopped += 1
-        self._tell("" if why is None else f"trial {made.trial} {stop_words(why, row.step, self._metric)}")
-        return decision.stop or self._halt(report.attempt)
+            news = f"trial {made.trial} {stop_words(why, row.step, self._metric)}{self._prune(made)}"
+        self._tell(news)
+        return stop or self._halt(report.attempt)
+
+    def _keep(self, made: Running, returns: np.ndarray | None) -> None:
+        """Keeps the daily returns of a trial's last report in its folder, until the trial is completed: a kill may come between."""
+        if returns is None:
+            return
+        place = folder_of(self._home, made.point.config_id) / RETURNS
+        draft = place.with_suffix(".new")
+        with draft.open("wb") as file:
+            np.save(file, returns, allow_pickle=False)
+        os.replace(draft, place)
+
+    def _kept(self, attempt: int, made: Running) -> None:
+        """Puts the daily returns of a trial that is about to be accepted beside the ledger."""
+        place = folder_of(self._home, made.point.config_id) / RETURNS
+        if place.is_file() and series.is_kept(made.point.config_id, self._plan.count):
+            series.write(self._ledger, self._home, attempt, [made.point.config_id], np.load(place, allow_pickle=False)[None])
 
     def _halt(self, attempt: int) -> bool:
         """Lets go of a trial when the study is asked to stop: its checkpoint is where it goes on."""
@@ -203,11 +256,12 @@ class StepFeed:
         if not made.metrics:
             self._end(attempt, made, "failed", "the trial ended without a report")
             return
-        self._end(attempt, made, "completed")
+        self._kept(attempt, made)
+        taken = self._end(attempt, made, "completed")
         best = self._sign * np.array([self.tally.best, made.value])
         if np.isfinite(best).any():
             self.tally.best = float(self._sign * np.nanmax(best))
-        self._tell(f"trial {made.trial} completed: {shown(made.value, self._metric)}")
+        self._tell(f"trial {made.trial} completed: {shown(made.value, self._metric)}{self._prune(made) if taken else ''}")
 
     def failed(self, attempt: int, error: str) -> None:
         """Accepts a failure."""
@@ -230,11 +284,19 @@ class StepFeed:
         if self.tally.failed == self.tally.done >= HOPELESS_DEATHS:
             raise StudyError(f"workers keep dying, so the run was stopped. The last error: {error}")
 
-    def _end(self, attempt: int, made: Running, status: str, error: str | None = None) -> None:
-        self.tally.done += self._ledger.accept(attempt, [self._result(made, status, error)]).accepted
+    def _prune(self, made: Running) -> str:
+        """Removes what only going on needs from the folder of a trial that has its result; returns what people should know."""
+        why = prune(self._trainable, self._ledger, self._home, made.trial, made.point.config_id)
+        return f"; its checkpoint could not be made smaller ({why}), the next session tries again" if why else ""
+
+    def _end(self, attempt: int, made: Running, status: str, error: str | None = None) -> bool:
+        """Puts a result into the ledger; returns whether it was taken."""
+        taken = self._ledger.accept(attempt, [self._result(made, status, error)]).accepted
+        self.tally.done += taken
         self.tally.failed += status == "failed"
         if status == "failed":
             self._tell(f"trial {made.trial} {failure_words(error or '', made.step)}")
+        return taken > 0
 
     def _tell(self, news: str = "") -> None:
         """Shows how far everything is, and how a trial has just ended."""

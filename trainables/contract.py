@@ -249,6 +249,7 @@ class Registry:
             "selector_robust": "trainables.selector.robust_selector:RobustSelector",
             "selector_forecast": "trainables.selector.forecast_selector:ForecastSelector",
             "chronos_lora": "trainables.chronos2.trainable:ChronosLora",
+            "policy": "trainables.policy.trainable:PolicyTrainable",
         },
     )
 

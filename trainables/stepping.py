@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, runtime_checkable
 from typing import Protocol as Contract
 
+import numpy as np
+
 from results.metrics import Metric
 from trainables.contract import Parameter, Prepared
 
@@ -25,13 +27,17 @@ class Report:
 
     Attributes:
         step: On the trainable's own axis, ascending.
-        metrics: A value for each declared metric; one left out or not a number is n/a.
+        metrics: A value for each declared metric; one left out or not a number is n/a. The objective is never left out: NaN says that
+            the trial has diverged.
         note: What a person should know, such as a batch halved for lack of memory.
+        returns: Daily simple returns, float32 (D,) for the days of `Prepared.days`, where there are any: what significance is
+            judged by. Those of a trial's last report are kept.
     """
 
     step: int
     metrics: Mapping[str, float]
     note: str = ""
+    returns: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -86,6 +92,15 @@ class Stepping(Contract):
 
 
 @runtime_checkable
+class Announces(Contract):
+    """A stepping trainable that knows beforehand where it reports, so that it can be said where a scheduler can judge."""
+
+    def reports_at(self, config: Mapping[str, Any], settings: Mapping[str, Any]) -> Sequence[int]:
+        """Returns the steps at which a complete configuration reports, ascending; the settings are those of the study file."""
+        ...
+
+
+@runtime_checkable
 class Exports(Contract):
     """A stepping trainable whose trials leave something that is of use elsewhere, such as weights."""
 
@@ -113,5 +128,26 @@ class Exports(Contract):
 
         Raises:
             TrainableError: Nothing to export, or nowhere.
+        """
+        ...
+
+
+@runtime_checkable
+class Prunes(Contract):
+    """A stepping trainable whose checkpoints hold what is of no use once a trial has ended, such as an optimiser's moments."""
+
+    def prune(self, folder: Path) -> None:
+        """Removes from an ended trial's folder what only going on needs.
+
+        Called in the driver once the result of a trial that was completed or stopped is in the ledger, maybe before a stopped
+        trial's generator is closed; never for one that failed, which `--retry-failed` lets go on. It is called again in later
+        sessions, since a kill may come between ledger and pruning: what is gone is gone, and an empty folder is no error. What it
+        raises is put on record and harms no trial; the next session tries again. The driver waits for it: be quick.
+
+        Afterwards `export` gives what it gave before. If `evaluate` is called all the same (a ledger was put back from a backup), it
+        must see that something is missing and start over; at the trial's end it still has nothing to report.
+
+        Args:
+            folder: The trial's own, `StepContext.folder`.
         """
         ...

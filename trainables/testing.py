@@ -17,8 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from trainables.contract import Context, Prepared, Trainable, check_config
-from trainables.stepping import Report, StepContext, Stepping
+from trainables.contract import Context, Prepared, Trainable, TrainableError, check_config
+from trainables.stepping import Exports, Prunes, Report, StepContext, Stepping
 from trainables.timeline import Protocol
 
 
@@ -71,6 +71,8 @@ def check_stepping(
 ) -> None:
     """Checks a stepping trainable: declaration, ascending steps, repeating, and that stopped anywhere it goes on exactly.
 
+    Of one that prunes also that nothing is lost by it: exports stay as they are, and what is left is not taken for a whole checkpoint.
+
     Args:
         trainable: To check.
         data: As in a study.
@@ -117,8 +119,50 @@ def check_stepping(
             rest = run(f"unheard_{k}", reached=0 if k == 1 else steps[k - 2])
             assert _equal(whole[k - 1 :], rest), f"configuration {i}, killed between checkpoint and report {k}, leaves that report out"
         assert not run("whole", reached=steps[-1]), f"configuration {i} is done and reports again when called once more"
+        for k in sorted({1, len(whole)}) if isinstance(trainable, Prunes) else ():
+            name, who = f"pruned_{k}", f"configuration {i}, pruned after report {k}"
+            run(name, stop_after=k if k < len(whole) else None)
+            ctx = StepContext(prepared.inputs, folder / f"{i}_{name}", steps[k - 1], seed)
+            exported = _check_pruned(trainable, complete, ctx, folder / f"{i}_exports", who)
+            rest = run(name, reached=ctx.reached)
+            assert _equal(whole[k:], rest), f"{who} and called once more, takes what is left for a whole checkpoint"
+            if k == len(whole):
+                later = _exported(trainable, complete, ctx, folder / f"{i}_exports", f"{who}, its last, and called once more")
+                assert later.keys() == exported.keys(), f"{who}, its last, and called once more, has nothing to export"
         for place in folder.glob(f"{i}_*"):
             shutil.rmtree(place)
+
+
+def _check_pruned(trainable: Any, config: Mapping[str, Any], ctx: StepContext, out: Path, who: str) -> dict[str, bytes]:
+    """Checks that pruning, done twice, changes no export; returns what is exported, and leaves the folder pruned."""
+    before, repeated = (_exported(trainable, config, ctx, out, who) for _ in range(2))
+    empty = out / "empty"
+    for place, what in ((ctx.folder, "pruned"), (ctx.folder, "pruned a second time"), (empty, "given an empty folder to prune")):
+        empty.mkdir(parents=True, exist_ok=True)
+        try:
+            trainable.prune(place)
+        except Exception as error:
+            raise AssertionError(f"{who}: {what} it raises {type(error).__name__}: {error}") from error
+    after = _exported(trainable, config, ctx, out, who)
+    same = [name for name in before if before[name] == repeated.get(name)]  # a file with the time in it differs by itself
+    assert after.keys() == before.keys() and all(after[name] == before[name] for name in same), (
+        f"{who}, exports other than before: {', '.join(sorted(after)) or 'nothing'}"
+    )
+    return after
+
+
+def _exported(trainable: Any, config: Mapping[str, Any], ctx: StepContext, out: Path, who: str) -> dict[str, bytes]:
+    """Returns the files of an export by name, none where there is nothing to export, such as of what diverged."""
+    if not isinstance(trainable, Exports):
+        return {}
+    shutil.rmtree(out, ignore_errors=True)
+    try:
+        trainable.export(config, ctx, out, name="check/0")
+    except TrainableError:
+        return {}
+    except Exception as error:
+        raise AssertionError(f"{who}: export raises {type(error).__name__}: {error}") from error
+    return {str(path.relative_to(out)): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
 
 
 def _prepared(trainable: Trainable | Stepping, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Protocol | None) -> Prepared:

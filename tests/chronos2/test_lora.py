@@ -8,8 +8,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("chronos")
 
 from tests.chronos2.tiny import tiny_model  # noqa: E402
+from trainables.chronos2.checkpoint import CheckpointError, drop_moments  # noqa: E402
 from trainables.chronos2.forecast import forecast, spread_origins  # noqa: E402
-from trainables.chronos2.lora import CheckpointError, LoraRun, LoraSettings, shared_copy, weights_digest  # noqa: E402
+from trainables.chronos2.lora import LoraRun, LoraSettings, shared_copy, weights_digest  # noqa: E402
 from trainables.chronos2.tasks import make_tasks  # noqa: E402
 from trainables.contract import TrainableError  # noqa: E402
 from trainables.market.sample import sample_panel  # noqa: E402
@@ -177,24 +178,66 @@ def test_a_damaged_checkpoint_is_an_error_that_names_it(base, tasks, tmp_path):
         run.load(tmp_path)
     run.advance(1)
     run.save(tmp_path)
-    tensors, manifest = next(tmp_path.glob("*.safetensors")), tmp_path / "checkpoint.json"
-    whole, described = tensors.read_bytes(), manifest.read_bytes()
-    flipped = bytearray(whole)
-    flipped[-5] ^= 1
-    for path, data, what in (
-        (tensors, whole[:-40], "damaged"),
-        (tensors, bytes(flipped), "damaged"),
-        (tensors, None, "cannot be read"),
-        (manifest, described[:-30], "cut off"),
-        (manifest, described.replace(b'"step": 1', b'"step": 2'), "checksum"),
-        (manifest, b"[]", "cut off"),
+    [weights], [moments] = (list(tmp_path.glob(f"{part}-*.safetensors")) for part in ("weights", "moments"))
+    manifest = tmp_path / "checkpoint.json"
+    whole = {path: path.read_bytes() for path in (weights, moments, manifest)}
+
+    def flipped(data):
+        return data[:-5] + bytes([data[-5] ^ 1]) + data[-4:]
+
+    for path, change, what in (
+        (weights, lambda data: data[:-40], "weights-.* is damaged"),
+        (weights, flipped, "weights-.* is damaged"),
+        (weights, None, "weights-.* cannot be read"),
+        (moments, flipped, "moments-.* is damaged"),
+        (moments, None, "moments-.* cannot be read"),
+        (manifest, lambda data: data[:-30], "cut off"),
+        (manifest, lambda data: data.replace(b'"step": 1', b'"step": 2'), "checksum"),
+        (manifest, lambda data: b"[]", "cut off"),
     ):
-        path.unlink() if data is None else path.write_bytes(data)
+        path.unlink() if change is None else path.write_bytes(change(whole[path]))
         with pytest.raises(CheckpointError, match=f"(?s){tmp_path.name}.*{what}"):
             run.load(tmp_path)
-        tensors.write_bytes(whole)
-        manifest.write_bytes(described)
+        if path is manifest:
+            with pytest.raises(CheckpointError, match=what):
+                drop_moments(tmp_path)
+            assert moments.exists()
+        path.write_bytes(whole[path])
     run.load(tmp_path)
+
+
+def test_without_its_moments_a_checkpoint_gives_its_weights_and_is_not_gone_on_from(base, tasks, uninterrupted, tmp_path):
+    drop_moments(tmp_path)  # where there is no checkpoint it does nothing
+    run = LoraRun(base, tasks, LoraSettings(**QUICK))
+    run.advance(3)
+    run.save(tmp_path)
+    [weights] = tmp_path.glob("weights-*")
+    before, stamp = weights.read_bytes(), weights.stat().st_mtime_ns
+    for _ in range(2):
+        drop_moments(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.json", weights.name}
+    assert weights.read_bytes() == before and weights.stat().st_mtime_ns == stamp
+    again = LoraRun(base, tasks, run.settings)
+    with pytest.raises(CheckpointError, match="its moments were dropped when its trial had ended"):
+        again.load(tmp_path)
+    assert again.step == 0
+    again.load(tmp_path, weights_only=True)
+    assert again.step == 3 and all(np.array_equal(state(run)[name], values) for name, values in state(again).items())
+    with pytest.raises(CheckpointError, match="without the optimiser's moments"):
+        again.advance(1)
+
+
+def test_moments_a_crash_left_behind_are_dropped_the_next_time(base, tasks, tmp_path, monkeypatch):
+    run = LoraRun(base, tasks, LoraSettings(**QUICK))
+    run.advance(1)
+    run.save(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(tmp_path), "unlink", lambda *args, **kwargs: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            drop_moments(tmp_path)
+    assert len(list(tmp_path.glob("moments-*"))) == 1
+    drop_moments(tmp_path)
+    assert not list(tmp_path.glob("moments-*"))
 
 
 def test_a_checkpoint_of_another_run_is_refused(base, tasks, tmp_path):
@@ -209,7 +252,7 @@ def test_a_checkpoint_of_another_run_is_refused(base, tasks, tmp_path):
         LoraRun(base, other, LoraSettings(**QUICK)).load(tmp_path)
 
 
-@pytest.mark.parametrize("survived", [0, 1])
+@pytest.mark.parametrize("survived", [0, 1, 2])
 def test_a_crash_while_saving_leaves_the_former_checkpoint(base, tasks, uninterrupted, tmp_path, monkeypatch, survived):
     run = LoraRun(base, tasks, LoraSettings(**QUICK))
     run.advance(2)
@@ -233,10 +276,8 @@ def test_a_crash_while_saving_leaves_the_former_checkpoint(base, tasks, uninterr
     again.advance(6)
     assert equal(state(again), uninterrupted[1])
     again.save(tmp_path)
-    assert sorted(path.name for path in tmp_path.iterdir()) == [
-        "checkpoint.json",
-        json.loads((tmp_path / "checkpoint.json").read_text())["tensors"],
-    ]
+    body = json.loads((tmp_path / "checkpoint.json").read_text())
+    assert {path.name for path in tmp_path.iterdir()} == {"checkpoint.json", body["weights"]["file"], body["moments"]["file"]}
 
 
 def test_settings_that_cannot_be_are_messages(base, tasks):

@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from trainables.chronos2 import lora
+from trainables.chronos2 import checkpoint
 from trainables.chronos2.trainable import ChronosLora
 from trainables.contract import TrainableError
 from trainables.stepping import StepContext
@@ -53,7 +53,7 @@ def test_nothing_learnt_is_nothing_gained(prepared, tmp_path):
 
 def test_a_diverged_fine_tune_ends_and_says_so(prepared, tmp_path):
     made = reports(prepared, tmp_path / "wild", learning_rate=1.0, weight_decay=10.0, steps=80)
-    assert made[-1].step < 80 and "skill" not in made[-1].metrics and "diverged at step" in made[-1].note
+    assert made[-1].step < 80 and np.isnan(made[-1].metrics["skill"]) and "diverged at step" in made[-1].note
     config = {**prepared.defaults, **SMALL, "learning_rate": 1.0, "weight_decay": 10.0, "steps": 80}
     again = StepContext(prepared.inputs, tmp_path / "wild", made[-1].step, 1)
     assert not list(ChronosLora().evaluate(config, again))  # heard already
@@ -136,14 +136,14 @@ def test_one_fold_that_diverged_ends_the_trial_at_one_report_wherever_it_is_kill
     assert next(generator).step == 2
     generator.close()
     # As if the first fold had met no number in its fourth step, and the kill had come before the second fold's checkpoint.
-    manifest = place / "fold-1" / lora.MANIFEST
+    manifest = place / "fold-1" / checkpoint.MANIFEST
     body = {key: value for key, value in json.loads(manifest.read_text()).items() if key != "digest"}
     body |= {"step": 3, "diverged": True, "notes": ["diverged at step 3"]}
-    manifest.write_text(json.dumps({**body, "digest": lora._digest(lora._canonical(body))}))
+    manifest.write_text(json.dumps({**body, "digest": checkpoint._digest(checkpoint._canonical(body))}))
     for reached, left in ((2, [4]), (2, [4]), (4, [])):  # killed; killed before its report was heard; heard
         found = list(ChronosLora().evaluate(config, StepContext(prepared.inputs, place, reached, 1)))
         assert [r.step for r in found] == left
-        assert all("skill" not in r.metrics and "diverged at step 3" in r.note for r in found)
+        assert all(np.isnan(r.metrics["skill"]) and "diverged at step 3" in r.note for r in found)
 
 
 def test_a_damaged_checkpoint_is_trained_again_to_the_same_reports(prepared, tmp_path):
@@ -154,7 +154,7 @@ def test_a_damaged_checkpoint_is_trained_again_to_the_same_reports(prepared, tmp
     generator = ChronosLora().evaluate(config, StepContext(prepared.inputs, place, seed=1))
     next(generator)
     generator.close()
-    [weights] = (place / "fold-2").glob("step-*.safetensors")
+    [weights] = (place / "fold-2").glob("weights-*.safetensors")
     weights.write_bytes(weights.read_bytes()[:-7])
     rest = list(ChronosLora().evaluate(config, StepContext(prepared.inputs, place, whole[0].step, 1)))
     assert [r.metrics for r in rest] == [r.metrics for r in whole[1:]] and "trained again from the first step" in rest[0].note

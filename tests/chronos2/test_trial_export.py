@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 
 import numpy as np
@@ -11,14 +12,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("chronos")
 
+from trainables.chronos2.checkpoint import CheckpointError  # noqa: E402
 from trainables.chronos2.export import ExportError, check_train_end, read_metadata  # noqa: E402
 from trainables.chronos2.forecast import forecast, spread_origins  # noqa: E402
-from trainables.chronos2.lora import CheckpointError  # noqa: E402
 from trainables.chronos2.model import SMALL, load_base  # noqa: E402
 from trainables.chronos2.trainable import ChronosLora  # noqa: E402
 from trainables.chronos2.trial import LEVELS, fold_folder, make_runs  # noqa: E402
 from trainables.contract import TrainableError  # noqa: E402
-from trainables.stepping import Exports, StepContext  # noqa: E402
+from trainables.stepping import Exports, Prunes, StepContext  # noqa: E402
 from trainables.timeline import Protocol  # noqa: E402
 
 DATA = {"source": "sample", "bars": 1000, "signal": 0.25, "seed": 3, "symbols": ["BTCUSD", "ETHUSD"]}
@@ -92,6 +93,32 @@ def test_metadata_say_which_trial_and_fold_it_is_and_how_it_went(trial, exported
             check_train_end(data, times[fold.train.stop - 1])
     with pytest.raises(ExportError):  # the second fold's adapter has seen the first's tune window
         check_train_end(read_metadata(exported[1]), ctx.inputs.panel.times[ctx.inputs.folds[0].tune.start])
+
+
+def test_pruned_a_trial_takes_a_third_of_the_room_and_exports_the_same_bytes(trial, tmp_path):
+    config, ctx, said = trial
+    ctx = replace(ctx, folder=shutil.copytree(ctx.folder, tmp_path / "trial"))
+
+    def room():
+        return sum(path.stat().st_size for path in ctx.folder.rglob("*.safetensors"))
+
+    def export(name):
+        folder = tmp_path / name
+        ChronosLora().export(config, ctx, folder, True, "lora_ranks/7", [said])
+        return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+    assert isinstance(ChronosLora(), Prunes)
+    whole, before = room(), export("before")
+    for _ in range(2):
+        ChronosLora().prune(ctx.folder)
+    assert 0.30 * whole < room() < 0.37 * whole
+    after = export("after")
+    assert len(before) >= 8 and before == after
+    # Done or not, a checkpoint of which something is missing is not gone on from: it starts over, to the same reports.
+    [last] = ChronosLora().evaluate(config, ctx)
+    [undisturbed] = ChronosLora().evaluate(config, replace(ctx, folder=shutil.copytree(trial[1].folder, tmp_path / "whole")))
+    assert last.metrics == undisturbed.metrics and last.step == undisturbed.step == 4
+    assert "its moments were dropped when its trial had ended" in last.note and not undisturbed.note.count("dropped")
 
 
 def test_a_folder_that_holds_something_else_is_never_replaced(trial, tmp_path):

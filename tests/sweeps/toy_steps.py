@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
@@ -16,6 +17,9 @@ import numpy as np
 from results.metrics import Metric
 from trainables.contract import Parameter, Prepared
 from trainables.stepping import Report, StepContext
+from trainables.timeline import cut
+
+HOURS = np.arange("2024-01-01", "2024-04-10", dtype="datetime64[h]").astype("datetime64[ns]")
 
 
 class Walk:
@@ -71,14 +75,17 @@ class Walk:
 
 
 class Forecast(Walk):
-    """Measures its level as a skill with a p-value, less of it on the holdout, where it is interrupted while a file `trap` exists."""
+    """Cuts time, and measures its level as a skill with a p-value, less of it on the holdout.
+
+    There it is interrupted while a file `trap` exists. It exports its state, and which part it is of.
+    """
 
     name, objective = "forecast", "skill"
     metrics = (Metric("skill", "max", "fraction"), Metric("dm_p", "min", "probability"), *Walk.metrics)
 
     def prepare(self, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Any = None, part: str = "search") -> Prepared:
         made = super().prepare(data, settings, protocol, part)
-        return replace(made, inputs={**made.inputs, "part": part, "trap": settings.get("trap")})
+        return replace(made, inputs={**made.inputs, "part": part, "trap": settings.get("trap")}, timeline=cut(protocol, HOURS, 1.0))
 
     def evaluate(self, config: Mapping[str, Any], ctx: StepContext) -> Iterator[Report]:
         sealed = ctx.inputs["part"] == "holdout"
@@ -88,3 +95,48 @@ class Forecast(Walk):
             level = report.metrics["level"]
             scores = {"skill": level / 100.0 - (0.005 if sealed else 0.0), "dm_p": 10.0 ** (-2.5 * level)}
             yield Report(report.step, {**report.metrics, **scores}, "a batch was halved" if report.step >= 3 else "")
+
+    def export(
+        self, config: Mapping[str, Any], ctx: StepContext, folder: Path, merged: bool = False, name: str = "", curve: Any = ()
+    ) -> list[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        pace = json.loads((ctx.folder / "state.json").read_text())["pace"]
+        told = {"parent_run": name, "train_end": ctx.inputs["part"], "pace": pace, "reached": ctx.reached, "curve": list(curve)}
+        (folder / "run_metadata.json").write_text(json.dumps(told))
+        return [folder]
+
+
+class Thrifty(Walk):
+    """Leaves a large file to go on from, dropped once a trial has ended, and a small one to export.
+
+    Where the environment names a file in `WALK_TRAP`, its first pruning takes that file away and does not come back: killed, or with
+    an error if that is what the file says.
+    """
+
+    name, size = "thrifty", 100_000
+
+    def evaluate(self, config: Mapping[str, Any], ctx: StepContext) -> Iterator[Report]:
+        moments, state = ctx.folder / "moments.bin", ctx.folder / "state.json"
+        if state.exists() and not moments.exists() and ctx.reached < self.last_step(config):
+            state.unlink()
+        for report in super().evaluate(config, ctx):
+            moments.write_bytes(bytes(self.size))
+            if report.step > ctx.reached:  # it started over
+                yield report
+
+    def prune(self, folder: Path) -> None:
+        trap = Path(os.environ.get("WALK_TRAP", "/nowhere"))
+        if trap.exists():
+            text = trap.read_text()
+            trap.unlink()
+            if text:
+                raise OSError(text)
+            os.kill(os.getpid(), signal.SIGKILL)
+        (folder / "moments.bin").unlink(missing_ok=True)
+
+    def export(
+        self, config: Mapping[str, Any], ctx: StepContext, folder: Path, merged: bool = False, name: str = "", curve: Any = ()
+    ) -> list[Path]:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "level.json").write_bytes((ctx.folder / "state.json").read_bytes())
+        return [folder]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from tests.sweeps.toy import Toy
-from tests.sweeps.toy_steps import Walk
+from tests.sweeps.toy_steps import Thrifty, Walk
 from trainables.contract import Context, Evaluation
 from trainables.selector import SelectorTrainable
 from trainables.stepping import Report, StepContext
@@ -19,6 +19,7 @@ def test_ours_and_a_strangers_trainable_pass(tmp_path):
     check_packed(Toy(), {}, {}, [{"x": 1}, {"x": 2, "y": 0.5}])
     check_packed(SelectorTrainable(), {"source": "sample", "bars": 600}, {"forecast_window": 24}, [{}, {"min_edge": 0.001, "lag": 2}])
     check_stepping(Walk(), {}, {"every": 2}, [*GOALS, {"trouble": "diverges"}], tmp_path)
+    check_stepping(Thrifty(), {}, {"every": 2}, [*GOALS, {"trouble": "diverges"}], tmp_path)
     assert not list(tmp_path.iterdir())
 
 
@@ -102,9 +103,56 @@ class Chatty(Walk):
             yield Report(report.step, {**report.metrics, "mood": 1.0})
 
 
+class Greedy(Thrifty):
+    """Prunes what its export is made of."""
+
+    def prune(self, folder):
+        for path in folder.iterdir():
+            path.write_bytes(b"")
+
+
+class Bare(Thrifty):
+    def prune(self, folder):
+        for path in folder.iterdir():
+            path.unlink()
+
+
+class Once(Thrifty):
+    def prune(self, folder):
+        (folder / "moments.bin").unlink()
+
+
+class Blind(Thrifty):
+    """Goes on from what pruning has left, with random numbers it would not have drawn."""
+
+    export = None  # leaves nothing that could be seen to change
+
+    def evaluate(self, config, ctx: StepContext):
+        yield from Walk.evaluate(self, config, ctx)
+
+    def prune(self, folder):
+        if (folder / "state.json").exists():
+            Reseeded._other(StepContext(None, folder))
+
+
+class Relapsing(Thrifty):
+    """Starts over though it is done, and so loses what it had."""
+
+    def evaluate(self, config, ctx: StepContext):
+        if (ctx.folder / "state.json").exists() and not (ctx.folder / "moments.bin").exists():
+            (ctx.folder / "state.json").unlink()
+        if ctx.reached < self.last_step(config):
+            yield from super().evaluate(config, ctx)
+
+
 @pytest.mark.parametrize(
     ("broken", "words"),
     [
+        (Greedy, "pruned after report 1, exports other than before: level.json"),
+        (Bare, "pruned after report 1: export raises FileNotFoundError"),
+        (Once, "pruned a second time it raises FileNotFoundError"),
+        (Blind, "pruned after report 1 and called once more, takes what is left for a whole checkpoint"),
+        (Relapsing, "pruned after report 12, its last, and called once more: export raises FileNotFoundError"),
         (Forgetful, "does not go on as if it had not been"),
         (Reseeded, "does not go on as if it had not been"),
         (Backwards, "steps must ascend"),

@@ -10,9 +10,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import math
-import os
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +24,8 @@ import torch
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 
+from trainables.chronos2 import checkpoint
+from trainables.chronos2.checkpoint import CheckpointError
 from trainables.chronos2.tasks import Preaug, Tasks, sample
 from trainables.contract import TrainableError, nearest
 
@@ -42,13 +42,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
     }
 )
 SCHEDULES: Final = ("linear", "cosine")
-MANIFEST: Final = "checkpoint.json"
-_FORMAT: Final = 1
 _MOMENTS: Final = ("exp_avg", "exp_avg_sq")
-
-
-class CheckpointError(TrainableError):
-    """A checkpoint that is missing, damaged, or of another run; the message names it."""
 
 
 @dataclass(frozen=True)
@@ -188,61 +182,42 @@ class LoraRun:
 
     def save(self, folder: str | Path) -> None:
         """Writes a checkpoint; until it is complete, one that is in the folder already stays the valid one."""
-        state = {f"weight.{name}": p.detach() for name, p in self._weights.items()}
-        for name, p in self._weights.items():
-            moments = self._optimiser.state.get(p, {})
-            state |= {f"{key}.{name}": moments[key] for key in _MOMENTS if key in moments}
-        data = tensor_bytes({name: tensor.cpu().contiguous() for name, tensor in state.items()})
-        body = {
-            "format": _FORMAT,
-            "run": self._identity(),
-            "step": self.step,
-            "batch_rows": self.batch_rows,
-            "diverged": self.diverged,
-            "notes": self.notes,
-            "tensors": f"step-{self.step:08d}-{_digest(data)[:12]}.safetensors",
-            "tensors_digest": _digest(data),
-        }
-        place = Path(folder)
-        place.mkdir(parents=True, exist_ok=True)
-        # The manifest is what makes a checkpoint: it is replaced last, and in one go.
-        _write(place / str(body["tensors"]), data)
-        _write(place / MANIFEST, json.dumps({**body, "digest": _digest(_canonical(body))}, indent=1).encode())
-        for old in place.glob("step-*.safetensors*"):
-            if old.name != body["tensors"]:
-                old.unlink(missing_ok=True)
+        state = self._optimiser.state
+        moments = {f"{key}.{name}": state[p][key] for name, p in self._weights.items() for key in _MOMENTS if key in state.get(p, {})}
+        body = {"run": self._identity(), "step": self.step, "batch_rows": self.batch_rows, "diverged": self.diverged, "notes": self.notes}
+        checkpoint.write(folder, body, _bytes(self._weights), _bytes(moments))
 
-    def load(self, folder: str | Path) -> None:
+    def load(self, folder: str | Path, weights_only: bool = False) -> None:
         """Takes up a checkpoint of the same run: base, tasks and settings must be equal.
+
+        Args:
+            folder: Of the checkpoint.
+            weights_only: To export or to forecast, and not to go on; then the optimiser's moments may have been dropped.
 
         Raises:
             CheckpointError: Missing, damaged, or of another run.
         """
         place = Path(folder)
-        body = _manifest(place)
+        body = checkpoint.read_manifest(place)
         here, there = self._identity(), body["run"]
         for key in here:
             if there.get(key) != here[key]:
                 raise CheckpointError(f"checkpoint {place}: {key} is {there.get(key)!r} there and {here[key]!r} in this run")
-        path = place / body["tensors"]
-        try:
-            data = path.read_bytes()
-        except OSError as error:
-            raise CheckpointError(f"checkpoint {place}: {path.name} cannot be read ({error.strerror}); start the run anew") from error
-        if _digest(data) != body["tensors_digest"]:
-            raise CheckpointError(f"checkpoint {place}: {path.name} is damaged (its checksum differs); start the run anew")
-        state = read_tensors(data)
+        weights = read_tensors(checkpoint.read_part(place, body, "weights"))
+        moments = {} if weights_only else read_tensors(checkpoint.read_part(place, body, "moments"))
         with torch.no_grad():
             for name, p in self._weights.items():
-                p.copy_(state[f"weight.{name}"])
+                p.copy_(weights[name])
                 self._optimiser.state.pop(p, None)
-                if f"{_MOMENTS[0]}.{name}" in state:
-                    moments = {key: state[f"{key}.{name}"].to(p.device) for key in _MOMENTS}
-                    self._optimiser.state[p] = {"step": torch.tensor(float(body["step"])), **moments}
+                if f"{_MOMENTS[0]}.{name}" in moments:
+                    own = {key: moments[f"{key}.{name}"].to(p.device) for key in _MOMENTS}
+                    self._optimiser.state[p] = {"step": torch.tensor(float(body["step"])), **own}
         self.step, self.batch_rows = body["step"], body["batch_rows"]
         self.diverged, self.notes = body["diverged"], list(body["notes"])
 
     def _one(self) -> float:
+        if self.step and not any(self._optimiser.state.values()):
+            raise CheckpointError(f"chronos2: at step {self.step} without the optimiser's moments; load the whole checkpoint to go on")
         try:
             loss = self._gradient()
         except torch.OutOfMemoryError:
@@ -252,7 +227,8 @@ class LoraRun:
             try:
                 loss = self._gradient()
             except torch.OutOfMemoryError as error:
-                raise TrainableError(f"chronos2: out of memory on {self.device} even with batch_rows {self.batch_rows}") from error
+                what = f"batch_rows {self.batch_rows}; give less of them, or a shorter context"
+                raise TrainableError(f"chronos2: out of memory on {self.device} even with {what}") from error
         norm = float(torch.nn.utils.clip_grad_norm_(self._weights.values(), 1.0))
         if not math.isfinite(loss) or not math.isfinite(norm):
             self.diverged = True
@@ -286,7 +262,10 @@ class LoraRun:
     def _halve(self) -> None:
         smallest = min(task.n_rows for task in self.tasks.tasks)
         if self.batch_rows < self.settings.batch_rows or self.batch_rows <= smallest:
-            raise TrainableError(f"chronos2: out of memory on {self.device} with batch_rows {self.batch_rows}; give a shorter context")
+            again = " after it was halved" if self.batch_rows < self.settings.batch_rows else ""
+            raise TrainableError(
+                f"chronos2: out of memory on {self.device} with batch_rows {self.batch_rows}{again}; give a shorter context"
+            )
         self.batch_rows = max(smallest, self.batch_rows // 2)
         self.notes.append(f"out of memory at step {self.step}: batch_rows halved to {self.batch_rows}")
         if self.device.type == "cuda":
@@ -343,41 +322,5 @@ def seeded(device: torch.device, key: tuple[int, ...]) -> Iterator[None]:
         yield
 
 
-def _manifest(place: Path) -> dict[str, Any]:
-    path = place / MANIFEST
-    try:
-        found = json.loads(path.read_bytes())
-        body = {key: value for key, value in found.items() if key != "digest"}
-        whole = found["digest"] == _digest(_canonical(body))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"checkpoint {place}: there is none (no {MANIFEST})") from error
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"checkpoint {place}: {MANIFEST} is damaged or cut off; start the run anew") from error
-    if not whole:
-        raise CheckpointError(f"checkpoint {place}: {MANIFEST} is damaged (its checksum differs); start the run anew")
-    if body["format"] != _FORMAT:
-        raise CheckpointError(f"checkpoint {place}: format {body['format']}, this version reads {_FORMAT}")
-    return body
-
-
-def _write(path: Path, data: bytes) -> None:
-    """Writes a file so that after a crash it is there whole or not at all."""
-    temporary = path.with_name(path.name + f".{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
-
-
-def _canonical(body: Mapping[str, Any]) -> bytes:
-    return json.dumps(body, sort_keys=True).encode()
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=16).hexdigest()
+def _bytes(tensors: Mapping[str, torch.Tensor]) -> bytes:
+    return tensor_bytes({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()})

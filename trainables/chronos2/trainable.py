@@ -12,12 +12,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
 from results.metrics import Metric
-from trainables.chronos2.model import find_base, fingerprint
+from trainables.chronos2.checkpoint import drop_moments
+from trainables.chronos2.model import Base, find_base, fingerprint
 from trainables.chronos2.preaug import PREAUGS
-from trainables.chronos2.tasks import COVARIATES, GROUPINGS, LEAST_CONTEXT
+from trainables.chronos2.room import check_reach, check_room, check_windows, most_bars
+from trainables.chronos2.tasks import COVARIATES, GROUPINGS
 from trainables.contract import Parameter, Prepared, TrainableError, nearest
 from trainables.forecast.scores import SCORES
 from trainables.market import Panel, load_market, warnings_of
@@ -47,6 +47,7 @@ class TuneInputs:
         eval_every: Steps between reports.
         origins: Issue times per symbol and fold.
         score: Bars ahead that are scored, ascending.
+        most: Longest context and farthest horizon of the model, in bars.
     """
 
     panel: Panel
@@ -56,6 +57,7 @@ class TuneInputs:
     eval_every: int
     origins: int
     score: tuple[int, ...]
+    most: tuple[int, int]
 
 
 class ChronosLora:
@@ -87,8 +89,9 @@ class ChronosLora:
         Parameter("clusters", 3, "int", 1, 1000, doc="most clusters of grouping correlation, per asset class"),
     )
     metrics: tuple[Metric, ...] = (
-        *SCORES,
+        SCORES[0],
         Metric("skill_gain", "max", "fraction", "skill minus that of the base model before the first step, with the same inputs"),
+        *SCORES[1:],
         Metric("train_loss", "min", "ratio", "quantile loss of the last steps, normalised; not comparable between configurations"),
         Metric("steps", None, "count", "optimiser steps done, of each fold"),
     )
@@ -118,50 +121,57 @@ class ChronosLora:
         panel = panel.select(sorted(panel.symbols))
         timeline = cut(protocol, panel.times, panel.bar_seconds / 3600.0)
         seen, folds = _windows(panel, timeline, part)
-        _long_enough(seen, folds, max(chosen["score"]))
+        check_windows(seen, folds, max(chosen["score"]))
         digest = fingerprint(chosen["model"])
-        limits = base.config["chronos_config"]
+        most = _most(base)
         size = sum(_count(shape) for _, shape in base.tensors.values())
         day = lambda row: str(timeline.times[row].astype("datetime64[D]"))  # noqa: E731
         return Prepared(
-            inputs=TuneInputs(seen, folds, chosen["model"], digest, chosen["eval_every"], chosen["origins"], tuple(chosen["score"])),
+            inputs=TuneInputs(seen, folds, chosen["model"], digest, chosen["eval_every"], chosen["origins"], tuple(chosen["score"]), most),
             fingerprint=panel.fingerprint,
             protocol={**{k: v for k, v in chosen.items() if k != "model"}, "model": digest, "timeline": timeline.describe()},
             defaults={p.name: p.default for p in self.parameters},
             summary=(
                 ("market", f"{len(panel.symbols)} symbols × {len(timeline.times):,} bars from {day(0)} ({panel.source})"),
-                ("model", f"{chosen['model']}: {size / 1e6:.3g} million parameters, context up to {limits['context_length']:,}"),
+                ("model", f"{chosen['model']}: {size / 1e6:.3g} million parameters, context up to {most[0]:,}"),
                 ("protocol", f"{len(folds)} folds, tuned on {day(folds[0].tune.start)} to {day(folds[-1].tune.stop - 1)}"),
                 ("fingerprint", panel.fingerprint),
             ),
-            warnings=warnings_of(problems),
+            warnings=(*warnings_of(problems), *_holdout_words(panel, timeline.holdout, max(chosen["score"]))),
             timeline=timeline,
         )
 
     def check(self, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
         """Refuses what the model cannot take, before any work."""
-        limits = find_base(_settings(settings)["model"]).config["chronos_config"]
-        reach = limits["max_output_patches"] * limits["output_patch_size"]
-        for key, most in (("context", limits["context_length"]), ("horizon", reach)):
-            if config.get(key, 0) > most:
-                model = settings.get("model", "small")
-                raise TrainableError(f"space.{key}: {config[key]} is more than the {most:,} bars of the model {model}")
-        scored = max(_settings(settings)["score"])
-        if config.get("horizon", scored) < scored:
-            raise TrainableError(
-                f"space.horizon: {config['horizon']} does not reach the {scored} bars that are scored, and trials scored on different "
-                f"horizons cannot be ranked; set settings.score, for example [{config['horizon']}]"
-            )
+        chosen = _settings(settings)
+        _limited(config, _most(find_base(chosen["model"])), chosen["model"])
+        scored = max(chosen["score"])
+        check_reach(config.get("horizon", scored), scored)
+
+    def check_data(self, config: Mapping[str, Any], inputs: TuneInputs) -> None:
+        """Refuses a horizon that the bars there are do not suffice for, and defaults that the model cannot take, before any work."""
+        _limited(config, inputs.most, inputs.model)
+        check_room(config, inputs)
 
     def last_step(self, config: Mapping[str, Any]) -> int:
         """Returns the number of optimiser steps."""
         return int(config["steps"])
+
+    def reports_at(self, config: Mapping[str, Any], settings: Mapping[str, Any]) -> Sequence[int]:
+        """Returns the multiples of `eval_every`, and the last step."""
+        last, every = self.last_step(config), _settings(settings)["eval_every"]
+        return [*range(every, last, every), last]
 
     def evaluate(self, config: Mapping[str, Any], ctx: StepContext) -> Iterator[Report]:
         """Fine-tunes on every fold in step, and reports the pooled scores of all of them."""
         from trainables.chronos2.trial import tune
 
         yield from tune(config, ctx, ctx.inputs)
+
+    def prune(self, folder: Path) -> None:
+        """Drops the optimiser's moments of every fold, two thirds of what a trial leaves; the adapters stay."""
+        for place in sorted(folder.glob("fold-*")):
+            drop_moments(place)
 
     def export(
         self,
@@ -192,6 +202,18 @@ def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
     return dict(sorted(chosen.items()))
 
 
+def _most(base: Base) -> tuple[int, int]:
+    """Returns a model's longest context and farthest horizon, bars."""
+    limits = base.config["chronos_config"]
+    return int(limits["context_length"]), int(limits["max_output_patches"] * limits["output_patch_size"])
+
+
+def _limited(config: Mapping[str, Any], most: tuple[int, int], model: str) -> None:
+    for key, limit in zip(("context", "horizon"), most, strict=True):
+        if config.get(key, 0) > limit:
+            raise TrainableError(f"space.{key}: {config[key]} is more than the {limit:,} bars of the model {model}")
+
+
 def _windows(panel: Panel, timeline: Timeline, part: str) -> tuple[Panel, tuple[Fold, ...]]:
     """Returns what may be seen, and the folds in it; for the holdout, one trained like the last fold up to the embargo."""
     if part == "search":
@@ -206,20 +228,14 @@ def _windows(panel: Panel, timeline: Timeline, part: str) -> tuple[Panel, tuple[
     return panel, (Fold(Window(start, end), sealed),)
 
 
-def _long_enough(panel: Panel, folds: Sequence[Fold], horizon: int) -> None:
-    """Refuses folds in which no symbol has bars enough to train, or to be forecast; symbols one by one are the trial's business."""
-    for k, fold in enumerate(folds, 1):
-        for name, window, needed in (
-            ("train", fold.train, max(LEAST_CONTEXT, horizon) + horizon),
-            ("tune", fold.tune, horizon),
-        ):
-            most = int(np.max(np.count_nonzero(panel.exists[window.start : window.stop], axis=0), initial=0))
-            if most < needed:
-                where = f"the {name} window of fold {k}" if len(folds) > 1 else f"the {name} window"
-                raise TrainableError(
-                    f"protocol.{name}: a symbol needs {needed} bars in {where} for a horizon of {horizon}; the most a symbol has there "
-                    f"is {most}. Give more data, a longer window or a shorter horizon."
-                )
+def _holdout_words(panel: Panel, holdout: Window, scored: int) -> tuple[str, ...]:
+    """Returns what to say of a holdout in which nothing could be scored: better now than when a winner is to be promoted."""
+    if holdout.stop <= holdout.start or (most := most_bars(panel, holdout)) >= scored:
+        return ()
+    return (
+        f"protocol.holdout: the most bars a symbol has in the holdout are {most}, and forecasts are scored {scored} bars ahead: no "
+        "trial can be promoted. Give a longer holdout, or nearer horizons in settings.score.",
+    )
 
 
 def _count(shape: tuple[int, ...]) -> int:

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from trainables.chronos2.checkpoint import MANIFEST, CheckpointError
 from trainables.chronos2.forecast import actuals, forecast, history, spread_origins
-from trainables.chronos2.lora import MANIFEST, CheckpointError, LoraRun, LoraSettings, preaug_named
+from trainables.chronos2.lora import LoraRun, LoraSettings, preaug_named
 from trainables.chronos2.model import load_base
 from trainables.chronos2.tasks import Tasks, make_tasks
 from trainables.chronos2.trainable import TuneInputs
-from trainables.forecast.scores import QUANTILES, references, score_symbols
+from trainables.forecast.scores import QUANTILES, SCORES, references, score_symbols
 from trainables.stepping import Report, StepContext
 from trainables.timeline import Fold, Window
 
@@ -116,6 +117,10 @@ def _base(model: str, device: str) -> Any:
 
 def tune(config: Mapping[str, Any], ctx: StepContext, inputs: TuneInputs) -> Iterator[Report]:
     """Runs a trial, see `ChronosLora.evaluate`."""
+    last, step = int(config["steps"]), ctx.reached
+    heard = ctx.folder / "diverged.json"  # the report that said so
+    if step >= last or (heard.exists() and json.loads(heard.read_text()) <= step):
+        return  # it is over, and its checkpoint may be one that cannot be gone on from
     if ctx.device == "cpu":
         torch.set_num_threads(1)  # two threads on a busy machine take up to sixty times longer
     runs = make_runs(config, inputs, ctx.seed, ctx.device)
@@ -123,10 +128,6 @@ def tune(config: Mapping[str, Any], ctx: StepContext, inputs: TuneInputs) -> Ite
     try:
         notes = [note for k, run in enumerate(runs) if (note := _resume(run, fold_folder(ctx.folder, k)))]
         before = _zero_shot(ctx.folder, scorer, runs)
-        last, step = runs[0].settings.steps, ctx.reached
-        heard = ctx.folder / "diverged.json"  # the report that said so
-        if heard.exists() and json.loads(heard.read_text()) <= step:
-            return
         while step < last:
             # A kill leaves checkpoints ahead of the last report, or of each other: whatever is behind catches up.
             step = max(_next(step, last, inputs), min((run.step for run in runs if not run.diverged), default=0))
@@ -145,7 +146,7 @@ def tune(config: Mapping[str, Any], ctx: StepContext, inputs: TuneInputs) -> Ite
 
 
 def _resume(run: LoraRun, folder: Path) -> str:
-    """Takes up a fold's checkpoint if there is one; a damaged one is left behind, and the note says so."""
+    """Takes up a fold's checkpoint if there is one; one that is damaged or lacks its moments is left behind, and the note says so."""
     if not (folder / MANIFEST).exists():
         return ""
     try:
@@ -177,10 +178,10 @@ def _report(runs: list[LoraRun], scorer: Scorer, before: float, folder: Path, st
     if found:
         _write(folder / SCORES_FILE, {"step": step, "scores": found})
     losses = [] if ended else [json.loads((fold_folder(folder, k) / "loss.json").read_text()) for k in range(len(runs))]
-    pooled = found.get("pooled", {})
+    pooled = found.get("pooled") or dict.fromkeys((metric.name for metric in SCORES), math.nan)
     metrics = {
         **pooled,
-        "skill_gain": pooled.get("skill", math.nan) - before,
+        "skill_gain": pooled["skill"] - before,
         "train_loss": math.nan if ended else float(np.mean(losses)),
         "steps": float(step),
     }

@@ -34,7 +34,7 @@ def export_trial(
     runs = make_runs(config, inputs, ctx.seed, ctx.device)
     places = [folder if len(runs) == 1 else fold_folder(folder, k) for k in range(len(runs))]
     for k, (run, place) in enumerate(zip(runs, places, strict=True)):
-        run.load(fold_folder(ctx.folder, k))
+        run.load(fold_folder(ctx.folder, k), weights_only=True)
         if run.diverged:
             raise ExportError(f"{name}: diverged at step {run.step}, so its weights are of no use")
         check_target(place)
