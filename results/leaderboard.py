@@ -25,6 +25,7 @@ LEGACY_LABEL: Final = "LEGACY PROFILE: not comparable, not promotable"
 NOT_AVAILABLE: Final = digits.NOT_AVAILABLE
 UNMET: Final = "✗"
 EVIDENCE: Final = 3  # of the declared metrics, the first ones
+_OWN: Final = ("rank", "meets")
 _UNSHOWN: Final = ("meets", "verdict_words")  # said otherwise: by a mark, and below the table
 _BOOKKEEPING: Final = ("trial", "config_id", "status", "attempt", "seconds", "error", "source")
 
@@ -182,9 +183,8 @@ def render(board: pd.DataFrame, title: str | None = None, width: int | None = No
     from rich.table import Table
 
     attrs = board.attrs
-    units: dict[str, str] = attrs.get("units", {})
     meets = board["meets"].tolist() if "meets" in board else [True] * len(board)
-    cells = {name: [format_value(value, units.get(name)) for value in board[name]] for name in board.columns if name not in _UNSHOWN}
+    cells = {name: [_cell(name, value, attrs) for value in board[name]] for name in board.columns if name not in _UNSHOWN}
     cells["rank"] = [rank if met else UNMET for rank, met in zip(cells["rank"], meets, strict=True)]
     shown = _fitting(cells, width)
     heading = escape(title or _title(attrs, len(board)))
@@ -239,7 +239,7 @@ def format_value(value: Any, unit: str | None = None) -> str:
     Args:
         value: Number, text, None, list.
         unit: A metric's unit by `shown_unit` ("fraction" becomes percent, a "probability" is rounded down, a "p" up), None for a
-            parameter, which is shown as it was set.
+            parameter, which is shown as it was set; in a row of many see `format_parameter`.
     """
     if value is None or value is pd.NA or (isinstance(value, Real) and value != value):
         return NOT_AVAILABLE if unit is not None else "–"
@@ -259,13 +259,31 @@ def format_value(value: Any, unit: str | None = None) -> str:
     return f"{number:,.3f}" if 0.01 <= abs(number) < 1e6 else f"{number:.3g}"
 
 
+def format_parameter(value: Any) -> str:
+    """Format a parameter beside others: four significant digits, which tell drawn values apart."""
+    if not isinstance(value, float) or value != value or value.is_integer():
+        return format_value(value)
+    return f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}"
+
+
+def parameter_label(name: str, metrics: Sequence[str]) -> str:
+    """Return what a leaderboard calls a parameter: `config.<name>` where a metric or a column of its own has the name."""
+    return f"config.{name}" if name.removeprefix("metric.") in {*_OWN, *_BOOKKEEPING, *metrics} else name
+
+
+def _cell(name: str, value: Any, attrs: dict[Any, Any]) -> str:
+    if name in attrs.get("parameters", ()):
+        return format_parameter(value)
+    return format_value(value, attrs.get("units", {}).get(name))
+
+
 def _caption(attrs: dict[Any, Any], hidden: list[str], all_meet: bool) -> str:
     lines = []
     if attrs.get("constraints") and attrs["meeting"]:
         mark = "" if all_meet else f"; {UNMET} does not"
         lines.append(f"{attrs['meeting']:,} of {attrs['trials']:,} trials meet {' and '.join(attrs['constraints'])}{mark}")
     if attrs.get("constants"):
-        lines.append("same in every row: " + ", ".join(f"{name}={format_value(value)}" for name, value in attrs["constants"].items()))
+        lines.append("same in every row: " + ", ".join(f"{name}={format_parameter(value)}" for name, value in attrs["constants"].items()))
     if hidden:
         lines.append("not shown for lack of room: " + ", ".join(hidden))
     return "\n".join(lines)
@@ -273,7 +291,7 @@ def _caption(attrs: dict[Any, Any], hidden: list[str], all_meet: bool) -> str:
 
 def _apart(best: pd.DataFrame) -> pd.DataFrame:
     """Calls a parameter that has the name of a leaderboard's own column `config.<name>`, as one that has a trial's already is."""
-    return best.rename(columns={name: f"config.{name}" for name in ("rank", "meets")})
+    return best.rename(columns={name: f"config.{name}" for name in _OWN})
 
 
 def _metric_label(name: str) -> str:

@@ -65,7 +65,7 @@ def rehearse(
         now, trial, k = heapq.heappop(due)
         reached[trial] = steps[k]
         decision = scheduler.report(trial, int(steps[k]), float(curves[trial, k]))
-        if decision.stop:
+        if decision.ends(int(steps[k]), int(steps[-1])):
             stops[trial] = decision
         elif k + 1 < len(steps):
             heapq.heappush(due, (now + float((steps[k + 1] - steps[k]) * pace[trial]), trial, k + 1))

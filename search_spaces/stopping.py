@@ -21,6 +21,7 @@ SCHEDULERS: Final[dict[str, str]] = {
     "asha": "asynchronous successive halving: at each rung only the best 1/factor go on (Li et al., MLSys 2020)",
     "median": "stops a trial whose best is behind the median of the others' means (Golovin et al., KDD 2017)",
 }
+OPTIONS: Final[dict[str, tuple[str, ...]]] = {"none": (), "asha": ("grace", "factor", "brackets"), "median": ("grace", "least")}
 SHOWN: Final = 10  # competitors named in a decision
 
 
@@ -48,9 +49,16 @@ class Decision:
     of: int | None = None
     ahead: tuple[int, ...] = ()
 
+    def ends(self, step: int, last: int) -> bool:
+        """Returns whether a trial is stopped early that reported at `step` of `last`.
+
+        At its last step it is complete, whatever its place: nothing is left to be saved, and only others are compared with it.
+        """
+        return self.stop and (step < last or self.rule == "diverged")
+
 
 class Scheduler(Protocol):
-    """Decides after each report."""
+    """Decides after each report; a trial's last step is none of its business, see `Decision.ends`."""
 
     def report(self, trial: int, step: int, value: float) -> Decision:
         """Takes a report and decides; steps of a trial ascend."""
@@ -228,7 +236,7 @@ class Rules:
         if kind not in SCHEDULERS:
             hint = did_you_mean(str(kind), SCHEDULERS)
             raise SpaceError(f"scheduler.kind: {kind!r} is unknown; use one of {', '.join(SCHEDULERS)}.{hint}")
-        options = {"none": (), "asha": ("grace", "factor", "brackets"), "median": ("grace", "least")}[kind]
+        options = OPTIONS[kind]
         for key in section:
             if key not in ("kind", *options):
                 known = ", ".join(("kind", *options))
@@ -239,6 +247,20 @@ class Rules:
         grace = _whole(section, "grace", max(1, total // 10), 1, total)
         brackets, least = _whole(section, "brackets", 1, 1, 20), _whole(section, "least", 3, 1, 1_000_000)
         return cls(kind, total, grace, float(factor), brackets, least, direction, seed)
+
+    @property
+    def judged(self) -> list[int]:
+        """The rungs of asha; of the median rule the step from which it judges at every report."""
+        if self.kind == "asha":
+            return rungs(self.grace, self.factor, self.total)
+        return [self.grace] if self.kind == "median" and self.grace < self.total else []
+
+    def changes(self, now: Rules) -> list[str]:
+        """Returns what other rules would change, such as "grace 5, now 2": of options only those that both kinds have."""
+        keys = ["kind", *(key for key in OPTIONS[now.kind] if key in OPTIONS[self.kind])]
+        keys += ["total"] if self.kind == now.kind == "asha" else []
+        pairs = [("last step" if key == "total" else key, getattr(self, key), getattr(now, key)) for key in keys]
+        return [f"{name} {before}, now {after}" for name, before, after in pairs if before != after]
 
     def make(self) -> Scheduler:
         """Makes a scheduler that knows nothing yet."""

@@ -1,13 +1,15 @@
-"""What a study was asked for, search by search, and how much of each has a result."""
+"""What a study was asked for, search by search, and how much of each has a result: from its ledger, without its trainable."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from results import Ledger, Plan
 from results.identity import config_ids
+from results.lock import is_written
 from results.reader import LedgerReader
 from sweeps.feed import CHUNK
 from sweeps.runner import LEDGER
@@ -64,13 +66,11 @@ def asked(home: Path) -> list[Asked]:
         LedgerError: No ledger, or one that cannot be read.
     """
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
-        study = Study.parse(ledger.header.spec)
         found = []
-        for number, plan in enumerate(ledger.plans(), 1):
-            then = _as_then(study, plan)
+        for number, (plan, then) in enumerate(searches(ledger), 1):
             points: set[bytes] = set()
             known = 0
-            for ids in _identities(ledger, then):
+            for ids in identities(ledger, then):
                 fresh = set(ids) - points
                 points |= fresh
                 known += len(ledger.known(fresh))
@@ -78,11 +78,52 @@ def asked(home: Path) -> list[Asked]:
         return found
 
 
-def _identities(ledger: LedgerReader, study: Study) -> Iterator[list[bytes]]:
-    search = Search(study)
-    for start in range(0, search.sampler.size, CHUNK):
-        raw = search.sampler.configs(start, min(start + CHUNK, search.sampler.size))
-        yield config_ids(ledger.header.context_id, [search.config(c) for c in raw], ledger.header.defaults)
+def unfinished(home: Path) -> str:
+    """Returns how far the latest search of a study is, such as "2 of 6 have a result (killed)"; "" if it is through.
+
+    Args:
+        home: The study's folder.
+
+    Raises:
+        LedgerError: No ledger, or one that cannot be read.
+    """
+    with Ledger.open(home / LEDGER, readonly=True) as ledger:
+        state, plans = state_of(home, ledger), ledger.plans()
+        if state == "finished" or not plans:
+            return ""
+        # Searches may share points; of a single one the trials are counted, which is quick however many there are.
+        if len(plans) == 1:
+            known, points = ledger.counts()["trials"], plans[0].count or 0
+        else:
+            latest = asked(home)[-1]
+            known, points = latest.known, latest.points
+    return f"{known:,} of {points:,} have a result ({state})" if known < points else ""
+
+
+def state_of(home: Path, ledger: LedgerReader) -> str:
+    """Returns how a study's latest session ended ("finished", "stopped", "failed" or "killed"), or "running"."""
+    sessions = ledger.sessions()
+    reason = sessions[-1]["reason"] if sessions else None
+    return str(reason or ("running" if is_written(home / LEDGER) else "killed"))
+
+
+def searches(ledger: LedgerReader) -> list[tuple[Plan, Study]]:
+    """Returns every search a study was asked for, oldest first, with the study as it was then."""
+    study = Study.parse(ledger.header.spec)
+    return [(plan, _as_then(study, plan)) for plan in ledger.plans()]
+
+
+def identities(ledger: LedgerReader, study: Study) -> Iterator[list[bytes]]:
+    """Yields the identities of all points of a search, in chunks."""
+    sampler = Search(study).sampler
+    for start in range(0, sampler.size, CHUNK):
+        points = sampler.configs(start, min(start + CHUNK, sampler.size))
+        yield config_ids(ledger.header.context_id, [config_of(study, point) for point in points], ledger.header.defaults)
+
+
+def config_of(study: Study, point: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the parameters a point gives, fixed ones as they are written: identity and meaning are those of `Search.config`."""
+    return {**study.fixed, **point}
 
 
 def _as_then(study: Study, plan: Plan) -> Study:

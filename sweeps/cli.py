@@ -11,7 +11,7 @@ import typer
 from rich.text import Text
 
 from sweeps import cli_cache, cli_export, cli_results, cli_steps
-from sweeps.console import DirOpt, SetOpt, StudyArg, command_for, err, home_of, load_study, out, say, studies_in, table
+from sweeps.console import DirOpt, SetOpt, StudyArg, command_for, err, home_of, load_study, many, out, say, studies_in, table
 
 app = typer.Typer(
     help="Large sweeps of trading research that lose nothing and say whether to believe the winner.",
@@ -96,8 +96,8 @@ def run(
     with Ledger.open(result.folder / LEDGER, readonly=True) as ledger:
         counts, failures = ledger.counts(), _failures(ledger, 1)
     if failed := counts["failed"]:
-        many = f"{failed:,} configurations failed" if failed < counts["trials"] else f"All {failed:,} configurations failed"
-        say(Text.assemble((many, "red"), f"; {command_for('status', loaded.name, dir)} shows why, --retry-failed tries them again."))
+        which = f"{'All ' if 1 < failed == counts['trials'] else ''}{many(failed, 'configuration')} failed"
+        say(Text.assemble((which, "red"), f"; {command_for('status', loaded.name, dir)} shows why, --retry-failed tries them again."))
         say(failures[0])
     if counts["completed"]:
         out.print(render(result.leaderboard(top, objective, judged=False), width=out.width))
@@ -125,17 +125,15 @@ def _show_prepared(study: Any, made: Any) -> None:
 def _outcome(result: Any) -> str:
     tally = result.tally
     if not tally.done and not tally.steps:
-        return f"Nothing to do: all {tally.known:,} points have a result."
+        return f"Nothing to do: {'all ' if tally.known > 1 else ''}{many(tally.known, 'point has', 'points have')} a result."
     before = f" ({tally.known:,} had a result already)" if tally.known else ""
+    work = f"{result.seconds:.1f} s, workers busy for {tally.busy:.1f} s in all"  # longer than it took, where several are
     if tally.running is not None:
         ended = cli_steps.ended_words(
             {"completed": tally.done - tally.stopped - tally.failed, "stopped": tally.stopped, "failed": tally.failed}
         )
-        work = f"{tally.steps:,} steps in {result.seconds:.1f} s, {tally.busy:.1f} s of it evaluating{before}"
-        return f"{tally.done:,} trials: {ended}; {work}."
-    return (
-        f"{tally.done:,} configurations in {result.seconds:.1f} s, {tally.busy:.1f} s of it evaluating, in {tally.packs:,} packs{before}."
-    )
+        return f"{many(tally.done, 'trial')}: {ended}; {many(tally.steps, 'step')} in {work}{before}."
+    return f"{many(tally.done, 'configuration')} ({many(tally.packs, 'pack')}) in {work}{before}."
 
 
 @app.command()
@@ -174,20 +172,19 @@ def status(
 
 
 def _status_row(home: Path, ledger: Any) -> list[str | Text]:
-    from results.lock import is_written
-    from sweeps.runner import LEDGER
+    from sweeps.asked import state_of
 
     counts, sessions, plans, header = ledger.counts(), ledger.sessions(), ledger.plans(), ledger.header
     last = sessions[-1] if sessions else {}
     best = ledger.top(header.objective, n=1)[header.objective].dropna() if counts["completed"] else ()
     return [
         home.name,
-        last.get("reason") or ("running" if is_written(home / LEDGER) else "killed"),
+        state_of(home, ledger),
         f"{counts['completed']:,}",
         f"{counts['stopped']:,}",
         f"{counts['failed']:,}",
         # Of the latest search: plans may share points, so their sum says nothing.
-        f"{plans[-1].count:,}" if plans else "–",
+        (f"{plans[-1].count:,}" if len(plans) == 1 else f"{plans[-1].count:,} (search {len(plans)})") if plans else "–",
         "–" if not len(best) else f"{header.objective} {next(iter(best)):.4g}",
         str(last.get("started", ""))[:16].replace("T", " "),
     ]

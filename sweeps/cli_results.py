@@ -10,12 +10,12 @@ from rich.columns import Columns
 from rich.text import Text
 
 from results.digits import p_value, share
-from sweeps.cli_steps import TrainingLine, report_tables, stopped_line, why_command
-from sweeps.console import DirOpt, NameArg, SetOpt, StudyArg, command_for, err, export, home_of, load_study, out, say, table
+from sweeps.cli_steps import TrainingLine, report_tables, show_unfinished, stopped_line, why_command
+from sweeps.console import DirOpt, NameArg, SetOpt, StudyArg, command_for, err, export, home_of, load_study, many, out, say, table
 
 if TYPE_CHECKING:
     from results.metrics import Metric
-    from results.validity import Assessment, Deflation
+    from results.validity import Assessment, Deflation, ReferenceTest
     from sweeps.asked import Asked
     from sweeps.evidence import Judgement
     from trainables.timeline import Timeline
@@ -56,6 +56,7 @@ def leaderboard_(
     from results.constraints import constraints_of
     from results.leaderboard import pareto as pareto_board
     from results.leaderboard import render
+    from sweeps.asked import unfinished
     from sweeps.evidence import judge
     from sweeps.runner import LEDGER
     from sweeps.study import Study
@@ -68,17 +69,21 @@ def leaderboard_(
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
         constraints = constraints_of(ledger.header, where or (), own)
         found: Judgement | None
+        counts, nothing = ledger.counts(), f"{home.name}: nothing to rank before a first trial is completed"
         if pareto is None:
             found = judge(home, sort, top, constraints)
-            out.print(render(found.board, width=out.width))
+            out.print(render(found.board, width=out.width) if counts["completed"] else Text(nothing))
             for name, line in describe(found):
                 say(Text.assemble(f"  {name:<12} ", line))
         else:
             names = [name.strip() for name in pareto.split(",") if name.strip()]
-            out.print(render(pareto_board(ledger, names, top, constraints), width=out.width))
+            board = pareto_board(ledger, names, top, constraints)
+            out.print(render(board, width=out.width) if counts["completed"] else Text(nothing))
             say(IN_SAMPLE)
             found = None
-        if line := stopped_line(home.name, dir, ledger.counts()):
+        if left := unfinished(home):
+            say(Text(f"  {'trials':<12} {left}{'' if left.endswith('(running)') else '; the same run goes on'}", "yellow"))
+        if line := stopped_line(home.name, dir, counts, "" if left else "trials"):
             say(line)
         wanted = [(path, fmt) for path, fmt in ((csv, "csv"), (json, "json"), (parquet, "parquet")) if path]
         if wanted:
@@ -99,7 +104,7 @@ def describe(found: Judgement) -> list[tuple[str, str | Text]]:
     elif not found.has_winner:
         lines.append(("verdict", Text("n/a: no trial meets the constraints, so there is no winner", "yellow")))
     elif judged is None and found.reference is not None and found.skill is not None:
-        words = f"{reference_words(*found.skill)}; {found.reference}"
+        words = reference_words(found.reference, *found.skill)
         lines.append(("verdict", Text(words, "bold green" if found.reference.better else "yellow")))
     elif judged is None:
         whose = f"trial {found.board['trial'].iloc[0]}; a run that ends keeps the best" if found.kept else "these trials"
@@ -118,7 +123,8 @@ def describe(found: Judgement) -> list[tuple[str, str | Text]]:
         lines += _agreement(found, found.study)
     if found.position is not None:
         lines.append(("winner", found.position.words()))
-    lines.append(("holdout", opened + "".join(f"; trial {n}: {_told(found.told, gain)}" for n, gain in found.holdout)))
+    gains = dict.fromkeys(f"; trial {n}: {_told(found.told, gain)}" for n, gain in found.holdout)
+    lines.append(("holdout", f"none: {found.no_holdout}" if found.no_holdout else opened + "".join(gains)))
     return lines
 
 
@@ -128,9 +134,11 @@ def _told(metric: Metric, value: float) -> str:
     return f"{value:+.2%}" if metric.name == "total_return" else f"{metric.name} {format_value(value, shown_unit(metric))}"
 
 
-def reference_words(metric: Metric, value: float) -> str:
-    """Returns a skill such as "skill 3.10% over the last close"; of another metric its name and value."""
-    return f"{_told(metric, value)}{' over the last close' if metric.name == 'skill' else ''}"
+def reference_words(test: ReferenceTest, metric: Metric, value: float) -> str:
+    """Returns a skill with what is shown of it: "skill 3.10% over the last close; DM p …"; of another metric its name and value."""
+    if metric.name != "skill":
+        return f"{_told(metric, value)}; {test}"
+    return f"{_told(metric, value)} over the last close; {test.words(value)}"
 
 
 def _looks(found: Judgement, deflation: Deflation) -> str:
@@ -174,11 +182,15 @@ def promote(
 ) -> None:
     """Open the sealed holdout for one configuration, once and on the record; interrupted, the same command goes on."""
     from results.leaderboard import format_value, shown_unit
+    from sweeps.asked import unfinished
     from sweeps.promote import promote as open_holdout
 
+    home = home_of(study, dir)
+    if left := unfinished(home):
+        say(Text(f"{home.name}: {left}; what comes later is compared with a holdout that is no secret any more", "yellow"), console=err)
     try:
         with TrainingLine("on the holdout") as told:
-            made = open_holdout(home_of(study, dir), trial, again=again, on_report=told)
+            made = open_holdout(home, trial, again=again, on_report=told)
     except KeyboardInterrupt:
         say("Interrupted. The opening is on record; the same command goes on with it, without --again.", console=err)
         raise typer.Exit(130) from None
@@ -194,7 +206,7 @@ def promote(
     if made.assessment is not None:
         say(Text.assemble("  verdict      ", str(made.assessment.verdict)))
     elif made.reference is not None and made.skill is not None:
-        say(f"  verdict      {reference_words(*made.skill)}; {made.reference}")
+        say(f"  verdict      {reference_words(made.reference, *made.skill)}")
 
 
 @app.command()
@@ -258,11 +270,19 @@ def audit(
     from sweeps.search import Search
     from trainables.audit import Traceable
     from trainables.audit import audit as look
+    from trainables.stepping import Stepping
 
     loaded = load_study(study, set_ or ())
     search = Search(loaded)
     with loaded.located():
         search.check()
+        stepping = isinstance(search.trainable, Stepping)
+    if stepping:
+        reports = f"an audit compares whole evaluations with a changed future, and {loaded.trainable} reports as it goes"
+        say(Text.assemble(f"{loaded.name}: ", ("NOT AUDITED", "bold red"), f": {reports}."))
+        say("  What protects it instead: a search is given no bar of the holdout; what else, and what to test of one's own, is in")
+        say("  docs/trainables.md, and of chronos_lora in docs/chronos.md.")
+        raise typer.Exit(3)
     size = search.sampler.size
     chosen = sorted({i * (size - 1) // max(trials - 1, 1) for i in range(min(trials, size))})
     configs = [search.config(search.sampler.configs(i, i + 1)[0]) for i in chosen]
@@ -291,12 +311,21 @@ def show(
     dir: DirOpt = Path("runs"),
 ) -> None:
     """Show everything known about one trial."""
-    from results import Ledger, reports
+    from results import Ledger, LedgerError, reports
     from results.leaderboard import format_value, shown_unit
+    from sweeps.endings import how_far
     from sweeps.runner import LEDGER
 
-    with Ledger.open(home_of(study, dir) / LEDGER, readonly=True) as ledger:
-        row, header = ledger.trial(trial), ledger.header
+    home = home_of(study, dir)
+    with Ledger.open(home / LEDGER, readonly=True) as ledger:
+        header = ledger.header
+        try:
+            row = ledger.trial(trial)
+        except LedgerError:
+            if (found := how_far(home, trial)) is None:
+                raise
+            show_unfinished(header, found, [each for each in reports.read(ledger) if each.trial == found.trial])
+            return
         said = list(reports.read(ledger, bytes.fromhex(row["config_id"])))
     keys = ("config_id", "status", "error", "source", "worker", "ended")
     facts: list[list[str | Text]] = [[key, "stopped early" if row[key] == "stopped" else str(row[key])] for key in keys if row.get(key)]
@@ -342,9 +371,11 @@ def verify(study: NameArg, dir: DirOpt = Path("runs")) -> None:
         for line in found.problems:
             say(Text(f"  {line}", "red"))
     if found.stopped:
-        say(f"  {found.stopped:,} points were stopped early and have the metrics of their last report; {why_command(study, dir)} says why")
+        ended = many(found.stopped, "point was stopped early and has", "points were stopped early and have")
+        say(f"  {ended} the metrics of the last report; {why_command(study, dir)} says why")
     if found.failed:
-        say(Text(f"  {found.failed:,} points have failed and have no metrics; {command_for('status', study, dir)} shows why", "yellow"))
+        ended = many(found.failed, "point has failed and has", "points have failed and have")
+        say(Text(f"  {ended} no metrics; {command_for('status', study, dir)} shows why", "yellow"))
     if not found.ok:
         raise typer.Exit(1)
 

@@ -13,10 +13,11 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.console import DirOpt, NameArg, command_for, home_of, out, say, table
+from sweeps.console import DirOpt, NameArg, command_for, home_of, many, out, say, table
 
 if TYPE_CHECKING:
     from results.metrics import Metric
+    from results.records import Header
     from results.reports import ReportRow
     from sweeps.endings import Ending
     from sweeps.search import Search
@@ -30,7 +31,7 @@ _COLOURS = {"completed": "green", "stopped": "yellow", "diverged": "red", "faile
 
 WHY_HELP = (
     "Say why a trial ended, or how far it is.\n\n"
-    "For a trial that was stopped early: the rung at which it was judged, its value there, the cut-off, its rank of how many, and the "
+    "For a trial that was stopped early: the rung at which it was judged, its value there, the cut-off, its place of how many, and the "
     "trials that were ahead with what became of them. For one that was completed: each rung it passed. For one that diverged or failed: "
     "where, and the error. Only for trainables that report as they go; docs/studies.md explains schedulers."
 )
@@ -54,29 +55,30 @@ def why_(
     if found.judged:
         _say_judged(found)
     if not found.replayed:
-        say(Text("  Ranks at rungs n/a: the study ran under another scheduler or objective than it was created with.", "yellow"))
+        say(Text("  Places at rungs n/a: the study ran under another scheduler or objective than it was created with.", "yellow"))
 
 
 def _facts(found: Ending) -> list[tuple[str, str]]:
     """Returns what is known of a trial beside its ending, as (name, words)."""
     from search_spaces.stopping import SCHEDULERS
+    from sweeps.endings import reach
 
     lines = [("parameters", parameters(found.swept))] if found.swept else []
     if found.status in ("stopped", "diverged", "completed"):
         lines.append(("scheduler", f"{found.rule}: {SCHEDULERS.get(found.rule, 'unknown')}"))
     if found.status in ("stopped", "diverged", "failed"):
-        lines.append(("reached", f"step {found.step:,} of {found.last:,}"))
+        lines.append(("reached", reach(found.step, found.last)))
     return [*lines, *(("note", f"step {step:,}: {note}") for step, note in found.notes)]
 
 
 def _say_ahead(found: Ending) -> None:
-    from results.leaderboard import format_value, shown_unit
+    from results.leaderboard import format_parameter, format_value, shown_unit
 
     rung = found.decision["rung"]
     what = f"mean up to step {rung:,}" if found.decision["rule"] == "median" else f"at step {rung:,}"
     names = list(dict.fromkeys(name for rival in found.ahead for name in rival.swept))
     rows = [
-        [str(r.trial), format_value(r.value, shown_unit(found.metric)), *(format_value(r.swept.get(n)) for n in names), r.ended]
+        [str(r.trial), format_value(r.value, shown_unit(found.metric)), *(format_parameter(r.swept.get(n)) for n in names), r.ended]
         for r in found.ahead
     ]
     title = f"ahead of it then: {found.metric.name} {what}"
@@ -94,15 +96,27 @@ def _say_judged(found: Ending) -> None:
         one = item.decision
         cells = (f"{item.step:,}", format_value(one.value, unit), f"{one.rank:,} of {one.of:,}", format_value(one.cutoff, unit))
         rows.append([f"{one.rung:,}", *cells])
-    names = ("rung", "step", metric, "rank", "cut-off")
+    names = ("rung", "step", metric, "place", "cut-off")
     out.print(table(names, rows, title="judged, and went on", numbers=names))
 
 
 def parameters(swept: Mapping[str, Any]) -> str:
     """Returns parameters on a line."""
-    from results.leaderboard import format_value
+    from results.leaderboard import format_parameter
 
-    return ", ".join(f"{name}={format_value(value)}" for name, value in swept.items())
+    return ", ".join(f"{name}={format_parameter(value)}" for name, value in swept.items())
+
+
+def show_unfinished(header: Header, found: Ending, said: Sequence[ReportRow]) -> None:
+    """Shows what is known of a trial without a result: how far it is, and what it has said."""
+    say(Text.assemble((f"{header.name}, trial {found.trial}: ", "bold"), found.words))
+    if found.swept:
+        say(f"  {'parameters':<12} {parameters(found.swept)}")
+    if said:
+        lines, curve = report_tables(said, found.metric, header.metric_names.index(found.metric.name))
+        for line in lines:
+            say(line)
+        out.print(curve)
 
 
 def sparkline(values: Sequence[float], width: int = _WIDTH) -> str:
@@ -132,8 +146,8 @@ def report_tables(rows: Sequence[ReportRow], metric: Metric, place: int) -> tupl
     range_ = (
         f"{format_value(min(known), shown_unit(metric))} to {format_value(max(known), shown_unit(metric))}" if known else "never a number"
     )
-    reports = f"{len(rows):,} report{'' if len(rows) == 1 else 's'}"
-    lines = [Text(f"  {metric.name}  {sparkline(values)}  {range_}, {reports}, steps {rows[0].step:,} to {rows[-1].step:,}")]
+    reports = f"{many(len(rows), 'report')}, steps {rows[0].step:,} to {rows[-1].step:,}"
+    lines = [Text(f"  {metric.name}  {sparkline(values)}  {range_}, {reports}")]
     lines += [Text(f"  note at step {step:,}: {note}", "yellow") for step, note in notes_of(rows)]
     picked = _thinned(list(zip(rows, values, strict=True)))
     cells = [[f"{row.step:,}", format_value(value, shown_unit(metric)), _seconds(row.seconds)] for row, value in picked]
@@ -152,19 +166,19 @@ def _thinned(rows: Sequence[Any]) -> list[Any]:
 
 
 def scheduler_lines(search: Search) -> list[str]:
-    """Returns how trials of a study will be judged, in a line; none for a trainable that evaluates packs."""
-    from search_spaces.stopping import SCHEDULERS, Asha, Median, rungs
+    """Returns how trials of a study will be judged, and at which of their reports; none for a trainable that evaluates packs."""
+    from search_spaces.stopping import SCHEDULERS
 
     if not search.last_step:
         return []
-    rules = search.rules()
-    scheduler, kind = rules.make(), rules.kind
+    kind = search.rules().kind
     steps = f"{search.last_step:,} {getattr(search.trainable, 'fidelity', 'steps')}"
-    if isinstance(scheduler, Asha):
-        ladder = rungs(scheduler.grace, scheduler.factor, scheduler.total)
-        at = f"judged at {', '.join(f'{step:,}' for step in ladder)} of {steps}" if ladder else f"no rung below the last of {steps}"
+    if kind == "none":
+        at = steps
     else:
-        at = f"judged from step {scheduler.grace:,} of {steps}" if isinstance(scheduler, Median) else steps
+        at_steps = sorted({step for step in search.judged_at().values() if step < search.last_step})
+        where = f"{'at' if kind == 'asha' else 'from step'} {', '.join(f'{step:,}' for step in at_steps)}"
+        at = f"judged {where if at_steps else 'nowhere before the last'} of {steps}"
     return [f"  {'scheduler':<12} {kind}: {SCHEDULERS[kind]}", f"  {'':<12} {at}"]
 
 
@@ -174,9 +188,9 @@ def ended_words(counts: Mapping[str, int]) -> str:
     return ", ".join(part for part in parts if not part.startswith("0 ")) or "none ended"
 
 
-def stopped_line(study: str, dir: Path, counts: Mapping[str, int]) -> str:
+def stopped_line(study: str, dir: Path, counts: Mapping[str, int], name: str = "trials") -> str:
     """Returns the line below a leaderboard that says how many trials are not on it, and where to ask why."""
-    return f"  {'trials':<12} {ended_words(counts)}; {why_command(study, dir)} says why" if counts["stopped"] else ""
+    return f"  {name:<12} {ended_words(counts)}; {why_command(study, dir)} says why" if counts["stopped"] else ""
 
 
 def why_command(study: str, dir: Path, trial: int | str = "TRIAL") -> str:

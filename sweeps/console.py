@@ -55,6 +55,11 @@ def say(line: str | Text, console: Console = out) -> None:
     console.print(line if isinstance(line, Text) else Text(line), soft_wrap=True)
 
 
+def many(n: int, one: str, more: str = "") -> str:
+    """Returns a number with its noun, such as "1 point" or "1,944 points"; a plural other than with an s is given."""
+    return f"{n:,} {one if n == 1 else more or f'{one}s'}"
+
+
 def command_for(name: str, study: str, dir: Path, *options: str) -> str:
     """Returns a command to copy."""
     return shlex.join(["alphasweep", name, study, *([] if dir == Path("runs") else ["--dir", str(dir)]), *options])

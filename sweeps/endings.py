@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from results import Ledger, LedgerError, reports
 from results.identity import config_id
-from results.leaderboard import format_value, shown_unit
+from results.leaderboard import format_value, parameter_label, shown_unit
 from results.lock import is_written
 from results.reports import ReportRow
 from search_spaces.stopping import Decision, Rules
@@ -19,7 +20,6 @@ from search_spaces.stopping import Decision, Rules
 if TYPE_CHECKING:
     from results.metrics import Metric
     from results.reader import LedgerReader
-    from sweeps.asked import Asked
     from sweeps.search import Search
 
 SCHEDULER: Final = "scheduler"  # kind of the event that keeps the rules a study began with
@@ -28,7 +28,7 @@ ALL: Final = 1_000_000_000  # events; the ledger's reader gives the latest thous
 
 @dataclass(frozen=True)
 class Judged:
-    """A report at which a trial was judged and went on.
+    """A report at which a trial was judged and not stopped: it went on, or was at its last step.
 
     Attributes:
         step: Of the report.
@@ -46,7 +46,7 @@ class Rival:
     Attributes:
         trial: Its number.
         value: What it was compared by: its objective at the rung; under the median rule the mean of its reports up to there.
-        swept: Its parameters that differ between trials.
+        swept: Its parameters that differ between trials, by their names on the leaderboard.
         ended: What became of it, in words.
     """
 
@@ -66,8 +66,8 @@ class Ending:
             (of another trial).
         words: What happened, in a line.
         step: Of its last report, 0 for none.
-        last: Step at which it is complete.
-        swept: Its parameters that differ between trials.
+        last: Step at which it is complete, 0 where that is not known: its trainable cannot be loaded here.
+        swept: Its parameters that differ between trials, by their names on the leaderboard.
         metric: The objective.
         decision: What stopped it, as the ledger has it; empty otherwise.
         rule: Kind of the scheduler.
@@ -98,7 +98,7 @@ def shown(value: float, metric: Metric) -> str:
 
 
 def stop_words(decision: Mapping[str, Any], step: int, metric: Metric) -> str:
-    """Returns why a trial was stopped, such as "stopped at step 40: rank 5 of 6, skill -12.00% below 3.00%"."""
+    """Returns why a trial was stopped, such as "stopped at step 40: place 5 of 6, skill -12.00% below 3.00%"."""
     value, cutoff = (float("nan" if decision.get(key) is None else decision[key]) for key in ("value", "cutoff"))
     if decision.get("rule") == "diverged":
         return f"diverged at step {step:,}: {metric.name} is not a number"
@@ -106,7 +106,7 @@ def stop_words(decision: Mapping[str, Any], step: int, metric: Metric) -> str:
     side = "below" if value < cutoff else "above" if value > cutoff else "level with the last to go on,"
     whose = ", the median" if decision.get("rule") == "median" else ""
     found = (
-        f"rank {decision['rank']:,} of {decision['of']:,}, {shown(value, metric)} {side} {format_value(cutoff, shown_unit(metric))}{whose}"
+        f"place {decision['rank']:,} of {decision['of']:,}, {shown(value, metric)} {side} {format_value(cutoff, shown_unit(metric))}{whose}"
     )
     return f"stopped at step {step:,}{rung}: {found}"
 
@@ -114,6 +114,16 @@ def stop_words(decision: Mapping[str, Any], step: int, metric: Metric) -> str:
 def failure_words(error: str, step: int) -> str:
     """Returns why a trial failed, on one line."""
     return f"failed {f'after step {step:,}' if step else 'before its first report'}: {' '.join(error.split())}"
+
+
+def reach(step: int, last: int) -> str:
+    """Returns "step 40 of 160", without the last one where that is not known."""
+    return f"step {step:,} of {last:,}" if last else f"step {step:,}"
+
+
+def early(step: int, last: int) -> str:
+    """Returns what is to be said of a trial that was completed before its last step, "" of others."""
+    return f" of {last:,}, where it ended by itself" if step < last else ""
 
 
 def notes_of(rows: Sequence[ReportRow]) -> tuple[tuple[int, str], ...]:
@@ -142,8 +152,23 @@ def why(home: Path, which: int | str) -> Ending:
         return _Reader(ledger, home, is_written(home / LEDGER)).why(which)
 
 
+def how_far(home: Path, which: int | str) -> Ending | None:
+    """Says how far a trial without a result is; None if no search has it, or the study's trials do not report.
+
+    Args:
+        home: The study's folder.
+        which: Trial number.
+    """
+    from sweeps.runner import LEDGER
+
+    with Ledger.open(home / LEDGER, readonly=True) as ledger:
+        if not ledger.events(SCHEDULER, limit=1):
+            return None
+        return _Reader(ledger, home, is_written(home / LEDGER)).how_far(which)
+
+
 class _Reader:
-    """A ledger of trials that report, and what is worked out from it."""
+    """A ledger of trials that report, and what is worked out from it; a trainable that cannot be loaded here is done without."""
 
     def __init__(self, ledger: LedgerReader, home: Path, written: bool):
         from sweeps.search import Search
@@ -152,7 +177,8 @@ class _Reader:
 
         self._ledger, self._home, self._written = ledger, home, written
         study = Study.parse(ledger.header.spec)
-        if not isinstance(Search(study).trainable, Stepping):
+        # Without an event no trial has begun here, though results may have been taken over.
+        if not ledger.events(SCHEDULER, limit=1) and not isinstance(Search(study).trainable, Stepping):
             raise StudyError(
                 f"{home.name}: {study.trainable} evaluates whole packs; nothing is stopped early, so there is nothing to explain"
             )
@@ -163,18 +189,21 @@ class _Reader:
             self._rows.setdefault(row.trial, []).append(row)
 
     @cached_property
-    def _searches(self) -> list[tuple[Asked, Search]]:
-        from sweeps.asked import asked
+    def _searches(self) -> list[tuple[int, Search]]:
+        """Every search with the number of its first trial."""
+        from sweeps.asked import searches
         from sweeps.search import Search
 
-        return [(each, Search(each.study)) for each in asked(self._home)]
+        return [(plan.offset, Search(study)) for plan, study in searches(self._ledger)]
 
     def _find(self, trial: int) -> tuple[Search, dict[str, Any]] | None:
         """Returns the search a trial belongs to and its configuration; None if there is none of this number."""
-        for each, search in self._searches:
-            index = trial - each.plan.offset
+        from sweeps.asked import config_of
+
+        for offset, search in self._searches:
+            index = trial - offset
             if 0 <= index < search.sampler.size:
-                return search, search.config(search.sampler.configs(index, index + 1)[0])
+                return search, config_of(search.study, search.sampler.configs(index, index + 1)[0])
         return None
 
     @cached_property
@@ -185,10 +214,9 @@ class _Reader:
         try:
             row = self._ledger.trial(which)
         except LedgerError:
-            text = str(which).strip()
-            if not text.isdecimal() or len(text) > 18 or (found := self._find(int(text))) is None:
+            if (open_ := self.how_far(which)) is None:
                 raise
-            return self._unfinished(int(text), *found)
+            return open_
         trial, status = int(row["trial"]), str(row["status"])
         found = self._find(trial)
         search, config = found if found is not None else (self._searches[-1][1], row["config"])
@@ -210,20 +238,23 @@ class _Reader:
             words = stop_words(decision, facts["step"], self._metric)
             ended = "diverged" if decision.get("rule") == "diverged" else "stopped"
             return Ending(status=ended, words=words, decision=decision, ahead=tuple(self._ahead(decision)), **facts)
-        value = shown(self._value(self._rows[trial][-1]), self._metric) if trial in self._rows else ""
-        return Ending(status="completed", words=f"completed at step {facts['step']:,}: {value}", **facts)
+        value, step = shown(self._value(self._rows[trial][-1]), self._metric) if trial in self._rows else "", facts["step"]
+        return Ending(status="completed", words=f"completed at step {step:,}{early(step, facts['last'])}: {value}", **facts)
 
-    def _unfinished(self, trial: int, search: Search, config: Mapping[str, Any]) -> Ending:
+    def how_far(self, which: int | str) -> Ending | None:
+        text = str(which).strip()
+        if not text.isdecimal() or len(text) > 18 or (found := self._find(int(text))) is None:
+            return None
+        (search, config), trial = found, int(text)
         header = self._ledger.header
         numbers, _ = self._ledger.found([config_id(header.context_id, config, header.defaults)])
         facts = self._facts(trial, search, config)
         if numbers[0] >= 0:
             return Ending(status="same", words=f"the same configuration as trial {numbers[0]}, which has its result", **facts)
-        step, last = facts["step"], facts["last"]
-        if not step:
+        if not (step := facts["step"]):
             words = "not started, or not far enough for a report" if self._written else "not started"
             return Ending(status="waiting", words=words, **facts)
-        words = f"at step {step:,} of {last:,}, {shown(self._value(self._rows[trial][-1]), self._metric)}"
+        words = f"at {reach(step, facts['last'])}, {shown(self._value(self._rows[trial][-1]), self._metric)}"
         judged, true = self._judged(trial, search)
         facts |= {"judged": judged, "replayed": true}
         if self._written:
@@ -236,17 +267,24 @@ class _Reader:
             "trial": trial,
             "step": rows[-1].step if rows else 0,
             "last": self._last(search, config),
-            "swept": _swept(search, config),
+            "swept": self._swept(search, config),
             "metric": self._metric,
             "rule": str(search.study.scheduler.get("kind", "asha")),
             "notes": notes_of(rows),
         }
 
     def _last(self, search: Search, config: Mapping[str, Any]) -> int:
+        from trainables.contract import TrainableError
         from trainables.stepping import Stepping
 
-        assert isinstance(search.trainable, Stepping)
-        return search.trainable.last_step({**self._ledger.header.defaults, **config})
+        with suppress(TrainableError):  # somebody's own, in a folder other than this one
+            if isinstance(search.trainable, Stepping):
+                return search.trainable.last_step({**self._ledger.header.defaults, **config})
+        return 0
+
+    def _swept(self, search: Search, config: Mapping[str, Any]) -> dict[str, Any]:
+        names = self._ledger.header.metric_names
+        return {parameter_label(name, names): config[name] for name in search.space.names if name in config}
 
     def _value(self, row: ReportRow) -> float:
         return float(row.metrics[self._place])
@@ -256,13 +294,15 @@ class _Reader:
 
         Stops of another search were another scheduler's, with rungs of its own.
         """
-        rules, objective = kept_rules(self._ledger, search.rules(), search.objective)
+        rules, objective = recorded_rules(self._ledger) or (search.rules(), search.objective)
         scheduler, place = rules.make(), self._ledger.header.metric_names.index(objective)
-        first = next(each.plan.offset for each, made in self._searches if made is search)
+        first = next(offset for offset, made in self._searches if made is search)
         own, stops = [], {}
         for row in reports.read(self._ledger):
             decision = scheduler.report(row.trial, row.step, float(row.metrics[place]))
-            if decision.stop:
+            # Behind at its last step a trial is completed all the same; in older ledgers it was stopped there, and is so again.
+            spared = row.trial not in self._stops and row.step == self._rows[row.trial][-1].step
+            if decision.stop and not spared:
                 stops[row.trial] = _essence(vars(decision))
             elif row.trial == trial and decision.rung is not None:
                 own.append(Judged(row.step, decision))
@@ -280,7 +320,7 @@ class _Reader:
             else:
                 value = next((self._value(row) for row in rows if row.step >= decision["rung"]), math.nan)
             found = self._find(trial)
-            yield Rival(trial, value, _swept(*found) if found else {}, self._ended(trial))
+            yield Rival(trial, value, self._swept(*found) if found else {}, self._ended(trial))
 
     def _ended(self, trial: int) -> str:
         """Returns what became of a trial, in a few words."""
@@ -299,14 +339,15 @@ class _Reader:
 
 def kept_rules(ledger: LedgerReader, rules: Rules, objective: str) -> tuple[Rules, str]:
     """Returns the scheduler's rules and the metric it judges by: those a study began with, or these if it has not begun."""
+    return recorded_rules(ledger) or (rules, objective)
+
+
+def recorded_rules(ledger: LedgerReader) -> tuple[Rules, str] | None:
+    """Returns the scheduler's rules a study began with, and the metric it judges by; None if it has not begun."""
     for event in ledger.events(SCHEDULER, limit=1):
         return Rules(**event["detail"]["rules"]), str(event["detail"]["objective"])
-    return rules, objective
+    return None
 
 
 def _essence(decision: Mapping[str, Any]) -> tuple[Any, ...]:
     return tuple(decision.get(key) for key in ("rule", "rung", "rank", "of"))
-
-
-def _swept(search: Search, config: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: config[name] for name in search.space.names if name in config}

@@ -71,6 +71,7 @@ class Judgement:
         reference: Of the winner, where the study has a p-value against a forecast without a model in place of daily returns.
         skill: What goes with it: the metric `skill` and its value, the objective where there is none.
         told: Metric of `holdout`.
+        no_holdout: Why there is none; empty where there is one.
     """
 
     board: pd.DataFrame
@@ -84,6 +85,7 @@ class Judgement:
     reference: ReferenceTest | None = None
     skill: tuple[Metric, float] | None = None
     told: Metric = TOTAL_RETURN
+    no_holdout: str = ""
 
     @property
     def has_winner(self) -> bool:
@@ -117,21 +119,30 @@ def judge(home: Path, sort: str | None = None, top: int = 20, constraints: Seque
         names = ledger.header.metric_names
         told = TOTAL_RETURN if TOTAL_RETURN.name in names else ledger.header.metric(ledger.header.objective)
         opened = tuple((e["trial"], e["detail"]["metrics"][told.name]) for e in results if told.name in e["detail"]["metrics"])
+        sealed: dict[str, Any] = {"holdout": opened, "told": told, "no_holdout": no_holdout(ledger.header)}
         looks = count_looks(home.parent, str(ledger.header.context["data_fingerprint"]), home)
         board = leaderboard(ledger, sort, 4 * top, constraints=constraints)
         if board.attrs["constraints"] and not board.attrs["meeting"]:
-            return Judgement(board.head(top), looks, holdout=opened, told=told)
+            return Judgement(board.head(top), looks, **sealed)
         position = _position(ledger, board)
         kept = Kept.load(ledger, home)
         if not len(board) or kept is None:
             found = _reference(ledger, board, looks) if len(board) else {}
-            return Judgement(board.head(top), looks, position=position, holdout=opened, told=told, **found)
+            return Judgement(board.head(top), looks, position=position, **found, **sealed)
         column = kept.columns(board["trial"])
         study = kept.assess(looks.trials, column[0])
         board = joined(board, by_trial(kept, study, board["trial"])).iloc[_different(column, study)].reset_index(drop=True)
         board["rank"] = range(1, len(board) + 1)
     winner = None if column[0] is None else study
-    return Judgement(board.head(top), looks, winner, _stability(kept, study), position, opened, kept, study, told=told)
+    return Judgement(board.head(top), looks, winner, _stability(kept, study), position, returns=kept, study=study, **sealed)
+
+
+def no_holdout(header: Header) -> str:
+    """Returns why a study has no holdout, such as "bowl:Descent does not cut time"; empty where it has one."""
+    cuts = header.context["protocol"].get("timeline")
+    if cuts is None:
+        return f"{header.context['trainable']} does not cut time"
+    return "" if not isinstance(cuts, Mapping) or cuts.get("holdout") else "its protocol leaves none"
 
 
 def skill_of(header: Header, values: Mapping[str, float | None]) -> tuple[Metric, float]:

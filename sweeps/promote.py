@@ -20,7 +20,7 @@ from results.metrics import DAYS_PER_YEAR, Metric
 from results.reader import LedgerReader
 from results.validity import Assessment, ReferenceTest, assess, has_reference_p, reference_test
 from results.validity.reference import REFERENCE_P
-from sweeps.evidence import OPENED, count_looks, skill_of
+from sweeps.evidence import OPENED, count_looks, no_holdout, skill_of
 from sweeps.runner import LEDGER
 from sweeps.search import Evaluator, Search
 from sweeps.steps import StepEvaluator
@@ -29,6 +29,7 @@ from trainables.contract import Prepared
 from trainables.stepping import Stepping
 
 RESULT = "holdout_result"
+REPORT = "report.json"
 
 
 @dataclass(frozen=True)
@@ -75,12 +76,15 @@ def promote(
         on_report: Called with the step reached and the last one, where the trainable reports.
 
     Raises:
-        StudyError: Opened before, a legacy study, other data than the search's, or a trial that was not completed.
+        StudyError: No holdout, one that was opened before, a legacy study, other data than the search's, or a trial that was not
+            completed.
     """
     with Ledger.open(home / LEDGER) as ledger:
         header = ledger.header
         if profile(header) == "legacy":
             raise StudyError(f"{home.name}: {LEGACY_LABEL}; legacy results contain look-ahead and cannot be promoted")
+        if why := no_holdout(header):
+            raise StudyError(f"{home.name}: no holdout: {why}, so there is nothing to open")
         fingerprint = str(header.context["data_fingerprint"])
         before = ledger.events(OPENED)
         looks = count_looks(home.parent, fingerprint)
@@ -116,11 +120,12 @@ def promote(
             ledger.record(OPENED, trial=row["trial"], by=by, config_id=row["config_id"], opening=opening)
         names, note = [m.name for m in header.metrics], ""
         if isinstance(search.trainable, Stepping):
-            place = home / "holdout" / f"trial-{row['trial']}-opening-{opening}"
-            evaluator = StepEvaluator(search.study, prepared.defaults, header.context_id)
+            place = opening_folder(home, row["trial"], opening)
+            evaluator = StepEvaluator(search.study, prepared.defaults, header.context_id, len(prepared.days))
             final = search.trainable.last_step({**prepared.defaults, **row["config"]})
-            held, note = _train(evaluator, row, prepared, place, final, on_report or (lambda step, last: None))
-            held, returns = {name: held.get(name, float("nan")) for name in names}, np.empty(0)
+            said = _train(evaluator, row, prepared, place, final, on_report or (lambda step, last: None))
+            held, note = {name: said["metrics"].get(name, float("nan")) for name in names}, said["note"]
+            returns = np.array(said.get("returns", []), float)
         else:
             values = Evaluator(search.study, prepared.defaults, len(prepared.days)).evaluate([row["config"]], prepared.inputs)[0]
             held, returns = dict(zip(names, values[: len(names)].tolist(), strict=True)), values[len(names) :]
@@ -139,6 +144,33 @@ def promote(
         reference = reference_test(held[REFERENCE_P], opening) if found is None and has_reference_p(header.metrics) else None
         skill = None if reference is None else skill_of(header, held)
         return Promotion(row["trial"], header.metrics, row["metrics"], held, found, opening, _window(prepared), reference, skill, note)
+
+
+def opening_folder(home: Path, trial: int, opening: int) -> Path:
+    """Returns where a trial that reports was trained anew for an opening; its last report is in `REPORT`."""
+    return home / "holdout" / f"trial-{trial}-opening-{opening}"
+
+
+def promoted(ledger: LedgerReader, trial: int | str | None = None) -> tuple[int, int]:
+    """Returns the trial and the number of the latest opening that came to its end, of one trial or of all.
+
+    Raises:
+        StudyError: There is none.
+        LedgerError: No such trial.
+    """
+    wanted = None if trial is None else ledger.trial(trial)["trial"]
+    opened, ended = None, None
+    for event in ledger.events(limit=1_000_000):
+        if event["kind"] == OPENED:
+            opened = event
+        elif event["kind"] == RESULT and opened is not None and wanted in (None, event["trial"]):
+            ended = (int(event["trial"]), int(opened["detail"]["opening"]))
+    if ended is None:
+        if opened is not None and wanted in (None, opened["trial"]):
+            raise StudyError(f"{ledger.header.name}: the training for the holdout was cut short; alphasweep promote goes on with it")
+        which = "any trial" if wanted is None else f"trial {wanted}"
+        raise StudyError(f"{ledger.header.name}: the holdout has not been opened for {which}; alphasweep promote trains up to it, once")
+    return ended
 
 
 def _pending(ledger: LedgerReader, trial: int | str | None) -> dict[str, Any] | None:
@@ -162,18 +194,19 @@ def _window(prepared: Prepared) -> tuple[str, str]:
 
 def _train(
     evaluator: StepEvaluator, row: Mapping[str, Any], prepared: Prepared, folder: Path, last: int, told: Callable[[int, int], None]
-) -> tuple[dict[str, float], str]:
-    """Runs a configuration on the holdout to its end, going on from what is in its folder; returns the last report's metrics and note.
+) -> dict[str, Any]:
+    """Runs a configuration on the holdout to its end, going on from what is in its folder; returns what the last report said.
 
     The last report is kept beside the checkpoints, so that a kill after it loses nothing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    place = folder / "report.json"
+    place = folder / REPORT
     said: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {"step": 0, "metrics": {}, "note": ""}
     told(said["step"], last)
     try:
         for report in evaluator.evaluate(row["config"], folder, said["step"], _device(), prepared.inputs):
             said = {"step": report.step, "metrics": {k: float(v) for k, v in report.metrics.items()}, "note": report.note}
+            said["returns"] = [] if report.returns is None else np.asarray(report.returns, float).tolist()
             draft = folder / "report.new"
             draft.write_text(json.dumps(said))
             os.replace(draft, place)
@@ -186,7 +219,7 @@ def _train(
         ) from error
     if not said["metrics"]:
         raise StudyError(f"trial {row['trial']} ended on the holdout without a report")
-    return said["metrics"], said["note"]
+    return said
 
 
 def _device() -> str:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -256,12 +256,14 @@ def _other_rules(ledger: Ledger, search: Search) -> Iterator[str]:
         return
     asked, objective = search.rules(), search.objective
     kept, judged = kept_rules(ledger, asked, objective)
-    differ = [
-        f"{key} {getattr(kept, key)}, now {getattr(asked, key)}" for key in asdict(asked) if getattr(kept, key) != getattr(asked, key)
-    ]
+    differ = kept.changes(asked)
     differ += [f"metric {judged}, now {objective}"] if judged != objective else []
     if differ:
-        yield f"scheduler: the study began with {'; '.join(differ)}; it keeps what it began with"
+        name = search.study.name
+        yield (
+            f"scheduler: the study began with {'; '.join(differ)}; it keeps what it began with. "
+            f"For the new one give the search a name of its own (--set name={name}_2), or set the old results aside with --fresh."
+        )
 
 
 def _sampler_spec(study: Study) -> dict[str, Any]:

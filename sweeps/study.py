@@ -43,6 +43,9 @@ class Origin:
         """Puts the place in front of a message that begins with a key, as those of the rooms below do."""
         head, colon, rest = message.partition(": ")
         key = re.sub(r"\[\d+\]", "", head)
+        section, _, name = key.partition(".")
+        if colon and section == "space" and key not in self.places and f"fixed.{name}" in self.places:
+            return self.locate(f"fixed.{name}: {rest}")  # a trainable is not told where a parameter was written
         if colon and (place := self.place(key)) != self.where:
             return f"{place}: {message}"
         for section in ("search", "scheduler", "settings", "data", "protocol", "fixed", "space"):
@@ -143,7 +146,7 @@ class Study(BaseModel):
 
         Args:
             source: Path of a YAML file, or a name listed by `alphasweep ls`.
-            overrides: `key.path=value` settings (`_in_full`); values are YAML. `data.source` replaces the whole `data` section.
+            overrides: `key.path=value` settings (`_in_full`); values are YAML. `data.source` and `scheduler.kind` replace their section.
             ran: Names of studies that have run, for messages.
 
         Raises:
@@ -153,14 +156,13 @@ class Study(BaseModel):
         mapping, lines = _parse(_text(path), str(path))
         places = {key: f"{path}, line {line}" for key, line in lines.items()}
         settings = [_in_full(item, mapping) for item in overrides]
-        if any(item.partition("=")[0].strip() == "data.source" for item in settings):
-            # Bars, signal or seed of the file's market say nothing about another one.
-            mapping["data"] = {}
+        for key in {"data.source", "scheduler.kind"} & {item.partition("=")[0].strip() for item in settings}:
+            # Bars, signal or seed of the file's market say nothing about another one, nor its scheduler's grace about another kind.
+            mapping[key.partition(".")[0]] = {}
         for item in settings:
             _override(mapping, item, places)
         if mapping.get("name") is None:
-            mapping["name"] = path.stem
-            places["name"] = f"{path} gives no name, so its own is taken"
+            mapping["name"], places["name"] = path.stem, f"{path} gives no name, so its own is taken"
         return cls.parse(mapping, str(path), places)
 
     @classmethod
@@ -375,8 +377,7 @@ def _explain(item: Any, origin: Origin) -> str:
     elif kind == "greater_than_equal":
         wanted = f"give a whole number of at least {item['ctx']['ge']}"
     elif kind in ("dict_type", "model_type"):
-        fields = list(_SECTIONS[path].model_fields) if path in _SECTIONS else []
-        wanted = f"give a mapping of {', '.join(fields)}" if fields else "give a mapping of keys to values"
+        wanted = f"give a mapping of {', '.join(_SECTIONS[path].model_fields) if path in _SECTIONS else 'keys to values'}"
     else:
         wanted = item["msg"].removeprefix("Value error, ")
     return f"{place}: {path}: {wanted} (it is {_shown(given)})"

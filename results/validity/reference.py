@@ -39,9 +39,14 @@ class ReferenceTest:
         """Whether the trial is shown to be better than no model; what is n/a shows nothing."""
         return self.adjusted <= SIGNIFICANCE
 
-    def __str__(self) -> str:
+    def words(self, skill: float = math.nan) -> str:
+        """Returns the p-value, what it is times the looks, and what follows; of a negative skill, that it is worse."""
         times = f", times {self.looks:,} looks {p_value(self.adjusted)}" if self.looks > 1 and not math.isnan(self.p) else ""
-        return f"DM p {p_value(self.p)}{times}: {'better than no model' if self.better else 'not shown to be better than no model'}"
+        found = "better than" if self.better else "worse than" if skill < 0.0 else "not shown to be better than"
+        return f"DM p {p_value(self.p)}{times}: {found} no model"
+
+    def __str__(self) -> str:
+        return self.words()
 
 
 def has_reference_p(metrics: Iterable[Metric]) -> bool:

@@ -8,6 +8,7 @@ import yaml
 from sweeps import Study
 from sweeps.search import Search
 from sweeps.study import LIBRARY
+from trainables.chronos2.trainable import _SETTINGS, HORIZONS, ChronosLora
 
 PAGE = (Path(__file__).parents[2] / "docs" / "chronos.md").read_text(encoding="utf-8")
 
@@ -30,8 +31,20 @@ def test_the_study_of_the_page_is_valid_but_for_a_model_that_takes_a_download():
     assert search.sampler.size == 24
 
 
+def test_the_tables_have_every_parameter_and_setting_with_its_default_and_what_is_allowed():
+    [text] = re.findall(r"^## Parameters and settings\n(.*?)^## ", PAGE, re.MULTILINE | re.DOTALL)
+    cells = re.findall(r"^\| `(\w+)` \| (.+?) \| (.+?) \| .+ \|$", text, re.MULTILINE)
+    rows = {name: (default, allowed) for name, default, allowed in cells}
+    declared = (*ChronosLora.parameters, *_SETTINGS.values())
+    assert list(rows) == [*(p.name for p in declared), "score"] and rows.pop("score")[0] == str(list(HORIZONS))
+    for p in declared:
+        default, allowed = (cell.replace("`", "") for cell in rows[p.name])
+        assert default == (p.default if isinstance(p.default, str) else f"{p.default:g}"), p.name
+        if p.kind != "text":
+            assert allowed == (", ".join(p.choices) if p.choices else f"{p.low:g} to {f'{p.high:,.6f}'.rstrip('0').rstrip('.')}"), p.name
+
+
 def test_an_adapter_is_loaded_and_checked_as_the_page_says(tmp_path, monkeypatch):
-    from trainables.chronos2.trainable import ChronosLora
     from trainables.stepping import StepContext
     from trainables.timeline import Protocol
 

@@ -16,6 +16,7 @@ from results.validity.verdict import FLAT, MAX_PBO, MIN_BEHAVIOURS, MIN_PERIODS,
 from sweeps import Study, open_study, run
 from sweeps.cli_results import _agreement, describe
 from sweeps.kept import COLUMNS, UNITS
+from trainables.chronos2.trainable import ChronosLora
 from trainables.selector.summary import METRICS
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -39,6 +40,14 @@ def test_every_metric_of_the_selector_is_in_the_glossary_with_its_unit_and_direc
         assert what
         for bound in re.findall(r"n/a (below .*)", metric.doc):
             assert re.search(r"\d+", bound)[0] in missing, metric.name  # type: ignore[index]
+
+
+def test_every_metric_of_a_forecast_is_in_the_glossary_in_the_order_of_the_leaderboard() -> None:
+    listed = rows("Of forecasts")
+    assert list(listed) == [metric.name for metric in ChronosLora.metrics]
+    for metric in ChronosLora.metrics:
+        unit, better, what, _ = listed[metric.name]
+        assert (unit, better) == (metric.unit, BETTER[metric.direction]) and what, metric.name
 
 
 def test_every_statistic_beside_the_metrics_is_in_the_glossary() -> None:

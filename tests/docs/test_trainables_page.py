@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from sweeps.search import Evaluator, Search
 from sweeps.study import Study
 from trainables.audit import audit
+from trainables.timeline import Protocol
 
 PAGE = (Path(__file__).parents[2] / "docs" / "trainables.md").read_text(encoding="utf-8")
 
@@ -52,3 +54,17 @@ def test_the_page_s_trainable_that_reports_passes_the_checks_the_page_calls() ->
         [code] = re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
         exec(code, scope)
     assert scope["Descent"]
+
+
+def test_the_page_s_trainable_that_learns_from_a_market_never_gets_the_holdout_in_a_search() -> None:
+    scope: dict[str, Any] = {}
+    for kind in ("python stepping", "python timed"):
+        [code] = re.findall(rf"^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
+        exec(code, scope)
+    data = {"source": "sample", "bars": 2400, "symbols": ["BTCUSD"]}
+    search, sealed = (scope["Learner"]().prepare(data, {}, Protocol(folds=2), part) for part in ("search", "holdout"))
+    assert (search.fingerprint, search.protocol) == (sealed.fingerprint, sealed.protocol)
+    panel, folds = search.inputs
+    holdout = sealed.timeline.holdout
+    assert holdout.stop > holdout.start > panel.n_bars == folds[-1].tune.stop and len(folds) == 2
+    assert sealed.inputs[1][0].tune == holdout and sealed.inputs[1][0].train.stop == panel.n_bars

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from results import Ledger, LedgerError, Metric, ResultRow, config_ids
-from results.leaderboard import LEGACY_LABEL, format_value, leaderboard, render
+from results.leaderboard import LEGACY_LABEL, format_parameter, format_value, leaderboard, parameter_label, render
 
 
 def context_of(ledger: Ledger) -> str:
@@ -213,6 +213,25 @@ def test_values_are_formatted_for_people() -> None:
         assert format_value(value, unit) == expected
 
 
+def test_parameters_in_a_row_of_many_have_four_digits_and_whole_numbers_all() -> None:
+    cases = [(0.0005464525847, "0.0005465"), (0.0005, "0.0005"), (24.0, "24"), (123456, "123456"), (51234.567, "51235")]
+    for value, expected in [*cases, (float("nan"), "–"), ("high_low", "high_low"), (True, "True"), (None, "–")]:
+        assert format_parameter(value) == expected
+
+
+def test_drawn_parameters_are_rounded_on_a_board_and_whole_in_what_it_is_made_of(ledger: Ledger) -> None:
+    configs = [{"lr": 0.0005464525847, "wd": 0.123456789}, {"lr": 0.0012345678, "wd": 0.123456789}]
+    ids = config_ids(context_of(ledger), configs)
+    rows = [ResultRow(i, ids[i], configs[i], "completed", [1.0 - i, 0.1, -0.1, 1.0]) for i in range(2)]
+    ledger.accept(ledger.open_attempt(1, 2), rows)
+    board = leaderboard(ledger)
+    console = Console(width=120, record=True, file=open("/dev/null", "w"))  # noqa: SIM115
+    console.print(render(board, width=120))
+    text = console.export_text()
+    assert " 0.0005465 " in text and " 0.001235 " in text and "same in every row: wd=0.1235" in text
+    assert board["lr"].tolist() == [0.0005464525847, 0.0012345678]
+
+
 def test_a_parameter_may_be_called_like_a_column_of_the_leaderboard(ledger: Ledger) -> None:
     from results import ResultRow, config_ids
     from results.leaderboard import leaderboard, pareto, render
@@ -228,3 +247,5 @@ def test_a_parameter_may_be_called_like_a_column_of_the_leaderboard(ledger: Ledg
     assert board["rank"].tolist() == [1, 2] and board["config.rank"].tolist() == [16, 8] and board["config.meets"].tolist() == [2, 1]
     assert render(board, width=120).row_count == 2
     assert "config.rank" in pareto(ledger, ["sharpe", "total_return"])
+    labels = {name: parameter_label(name, ("sharpe",)) for name in ("rank", "sharpe", "seconds", "x")}
+    assert labels == {"rank": "config.rank", "sharpe": "config.sharpe", "seconds": "config.seconds", "x": "x"}

@@ -17,6 +17,43 @@ def test_rungs_are_powers_of_the_factor_below_the_last_step():
     assert rungs(5, 2, 5) == []  # a trial that is over needs no judge
 
 
+def test_a_trial_at_its_last_step_is_compared_with_and_not_stopped():
+    asha = Asha(total=10, grace=2, factor=2)
+    assert not asha.report(0, 10, 2.0).stop
+    behind = asha.report(1, 10, 1.0)  # passes 2, 4 and 8 with its last report
+    assert (behind.stop, behind.rung, behind.rank, behind.of) == (True, 2, 2, 2)
+    assert behind.ends(5, 10) and not behind.ends(10, 10) and not behind.ends(12, 10)
+    assert asha.report(2, 2, 1.5).of == 3  # its value is there for others
+    assert asha.report(3, 10, math.nan).ends(10, 10)
+    assert not Asha(total=10, grace=2).report(0, 2, 1.0).ends(2, 10)
+
+
+def test_a_rehearsal_stops_no_trial_at_its_last_step():
+    found = rehearse(Asha(10, 2, 2.0), np.array([[3.0], [2.0], [1.0], [np.nan]]), [10])
+    assert list(found.stops) == [3] and found.winner == 0 and (found.reached == 10).all()
+
+
+def test_rules_say_from_which_steps_they_judge():
+    def judged(**section):
+        return Rules.parse(section, total=160, direction="max", seed=0).judged
+
+    assert judged(kind="asha", grace=40, factor=2) == [40, 80]
+    assert (judged(kind="median", grace=40), judged(kind="median", grace=160), judged(kind="none")) == ([40], [], [])
+
+
+def test_changed_rules_are_told_by_the_options_both_kinds_have():
+    def parsed(total=50, **section):
+        return Rules.parse(section, total=total, direction="max", seed=0)
+
+    median = parsed(kind="median", grace=5)
+    assert median.changes(median) == []
+    assert median.changes(parsed(kind="none")) == ["kind median, now none"]
+    assert median.changes(parsed(kind="asha", factor=3, grace=2)) == ["kind median, now asha", "grace 5, now 2"]
+    assert median.changes(parsed(kind="median", grace=5, total=80)) == []
+    longer = parsed(grace=5, total=80)
+    assert parsed(grace=5, brackets=2).changes(longer) == ["brackets 2, now 1", "last step 50, now 80"]
+
+
 def test_the_best_quarter_of_those_that_reached_a_rung_goes_on():
     asha = Asha(total=100, grace=10, factor=4)
     stopped = [asha.report(trial, 10, value).stop for trial, value in enumerate([5, 4, 3, 2, 4.5, 6])]

@@ -116,8 +116,9 @@ def test_legacy_results_cannot_be_promoted_and_no_holdout_is_a_message(tmp_path:
     with pytest.raises(StudyError, match="LEGACY PROFILE"):
         promote(tmp_path / "legacy")
     run(study(name="open", protocol={"holdout": "0%"}, space={"min_edge": [0.0]}), tmp_path, slots=2)
-    with pytest.raises(ValueError, match="this study has none"):
+    with pytest.raises(StudyError, match="open: no holdout: its protocol leaves none, so there is nothing to open"):
         promote(tmp_path / "open")
+    assert judge(tmp_path / "open").no_holdout == "its protocol leaves none" and not judge(tmp_path / "legacy").no_holdout
     with pytest.raises(LedgerError):
         judge(tmp_path / "nothing")
 

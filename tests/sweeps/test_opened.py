@@ -179,6 +179,29 @@ def test_a_study_that_was_stopped_is_incomplete_and_says_what_goes_on(command: C
     assert command("verify", file, "--dir", folder).code == 0
 
 
+def test_a_leaderboard_says_how_far_an_unfinished_study_is_and_why_there_is_no_table_yet(command: Command, file: Path) -> None:
+    folder = ask(file, done=0)
+    done = command("leaderboard", "toy", "--dir", folder)
+    assert (done.code, "rank  trial" in done.out) == (0, False)
+    assert done.out.startswith("toy: nothing to rank before a first trial is completed\n")
+    assert "  trials       0 of 10 have a result (closed); the same run goes on\n" in done.out
+    ask(file, done=6)
+    assert "  trials       6 of 10 have a result (closed); the same run goes on\n" in command("leaderboard", "toy", "--dir", folder).out
+    ask(file)
+    done = command("leaderboard", "toy", "--dir", folder)
+    assert "rank  trial" in done.out and "have a result" not in done.out
+
+
+def test_a_study_that_does_not_cut_time_has_no_holdout_to_seal_or_to_open(command: Command, file: Path) -> None:
+    folder = ask(file)
+    assert "  holdout      none: alphasweep_toys:Parabola does not cut time\n" in command("leaderboard", "toy", "--dir", folder).out
+    done = command("promote", "toy", "--dir", folder)
+    assert done.code == 2
+    assert "toy: no holdout: alphasweep_toys:Parabola does not cut time, so there is nothing to open" in done.err
+    with Ledger.open(folder / "toy" / LEDGER, readonly=True) as ledger:
+        assert not ledger.events("holdout_opened")
+
+
 def test_an_earlier_search_with_more_trials_is_named_as_the_incomplete_one(command: Command, file: Path) -> None:
     folder = ask(file, "search.trials=8", "search.sampler=grid", done=5)
     ask(file, "search.trials=4", "search.sampler=grid")

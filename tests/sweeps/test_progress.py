@@ -101,7 +101,8 @@ def test_a_run_without_work_prints_no_progress() -> None:
 
 
 def at_work(trial: int, step: int, seconds: float, value: float = float("nan"), last: int = 200) -> Running:
-    made = Running(Point(trial, {}, b""), trial, last, step, value, done=step, spent=seconds, swept={"rank": trial, "rate": 0.0001234})
+    swept = {"rank": trial, "rate": 0.0001234}
+    made = Running(Point(trial, {}, b""), trial, last, step, value, reported=step > 0, done=step, spent=seconds, swept=swept)
     made.heard = 100.0
     return made
 
@@ -112,15 +113,17 @@ def test_below_the_bar_are_the_trials_at_work_with_their_own_rate_and_time_left(
     with StudyProgress(console, "skill", "fraction") as progress:
         progress.prepared()
         running = (at_work(12, 40, 80.0, 0.0312), at_work(3, 0, 0.0))
-        progress.update(Tally(48, done=4, stopped=3, best=0.05, running=running, steps_left=9000))
-        clock.now += 10.0
-        progress.update(Tally(48, done=4, stopped=3, best=0.05, running=running, steps=20, steps_left=9000, news="trial 7 stopped"))
+        for seconds, steps in ((0.0, 0), (60.0, 5), (10.0, 25)):  # the first report comes after a minute of setting up
+            clock.now += seconds
+            news = "trial 7 stopped" if steps == 25 else ""
+            progress.update(Tally(48, done=4, stopped=3, best=0.05, running=running, steps=steps, steps_left=9000, news=news))
         progress._bar.refresh()
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     last = shown[shown.rindex("4 of 48") :].replace("\n", " ")
     assert "2 steps/s, at most 1:15:00 left" in last and "3 stopped" in last and "5.00%" in " ".join(last.split())
     assert re.search(r"trial +rank +rate +step +skill +s/step +left", last), last
-    assert re.search(r" 3 +3 +0\.0001234 +0 of 200 +… +… +… .* 12 +12 +0\.0001234 +40 of 200 +3\.12% +2 +0:05:10 ", last), last
+    assert re.search(r" 3 +3 +0\.0001234 +0 of 200 +… +… +… .* 12 +12 +0\.0001234 +40 of 200 +3\.12% +2 +0:04:10 ", last), last
+    assert "trial 3 working for 70 s on the first report" in last
     assert "trial 7 stopped" in last
 
 
@@ -134,3 +137,20 @@ def test_in_a_file_a_trial_that_ends_has_its_line_and_a_report_has_none(monkeypa
         progress.update(Tally(48, running=(), done=1, stopped=1, news="trial 7 stopped at step 40: rank 5 of 6, skill -0.12 below 0.03"))
     lines = screen.getvalue().splitlines()
     assert lines == ["0 of 48  starting Ray", "trial 7 stopped at step 40: rank 5 of 6, skill -0.12 below 0.03", "1 of 48  1 stopped"]
+
+
+def test_in_a_file_the_line_says_how_long_the_first_reports_are_being_worked_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, screen = Clock(monkeypatch), StringIO()
+    progress = StudyProgress(Console(file=screen, width=80), "skill")
+    progress.update(Tally(48, running=(at_work(7, 0, 0.0), at_work(8, 0, 0.0), at_work(9, 20, 4.0)), steps_left=100))
+    clock.now += 12.0
+    progress._print()
+    progress.update(Tally(48, running=(at_work(7, 20, 4.0),), steps=20, steps_left=80))
+    progress._print()
+    assert screen.getvalue().splitlines() == ["0 of 48  …  2 trials working for 12 s on the first report", "0 of 48  …"]
+
+
+def test_trials_that_all_failed_leave_nothing_to_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    Clock(monkeypatch)
+    progress = StudyProgress(Console(file=StringIO(), width=80), "skill")
+    assert shown_of(progress, Tally(2, done=2, failed=2, running=())) == "2 of 2  2 failed"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +16,8 @@ import yaml
 
 from results import Ledger, reports
 from search_spaces import SpaceError
-from search_spaces.stopping import Rules
-from sweeps import Study, run
+from search_spaces.stopping import Decision, Rules
+from sweeps import Study, open_study, run
 from sweeps.runner import LEDGER, verify
 from sweeps.search import Search
 from sweeps.study import StudyError
@@ -70,6 +72,37 @@ def test_a_study_of_trials_that_report_stops_the_poor_and_says_why(tmp_path):
     found = verify(home)
     assert found.ok and found.stopped == counts["stopped"], found
     assert run(study(), tmp_path, slots=1).tally.done == 0
+
+
+@pytest.mark.ray
+def test_a_trial_that_reached_its_last_step_is_completed_whatever_its_place(tmp_path):
+    coarse = {"settings": {"every": 12}, "scheduler": {"kind": "asha", "grace": 2, "factor": 2}}
+    run(study(space={"goal": GOALS[:3]}, **coarse), tmp_path, slots=1)
+    run(study(space={"goal": [*GOALS[:6], 0.05]}, **coarse), tmp_path, slots=1)  # the scheduler is rebuilt from the first three
+    mixed = {"goal": [1.0, 0.0], "paces": [24, 12]}
+    run(study(name="mixed", fixed={}, space=mixed, **coarse), tmp_path, slots=1)
+    with Ledger.open(tmp_path / "walks" / LEDGER, readonly=True) as ledger:
+        assert ledger.counts()["completed"] == 7 and not ledger.events("stopped")
+    behind = open_study("walks", tmp_path).why(1)
+    assert behind.status == "completed" and behind.replayed
+    assert [(item.step, item.decision.rung, item.decision.rank, item.decision.of) for item in behind.judged] == [(12, 2, 2, 2)]
+    with Ledger.open(tmp_path / "mixed" / LEDGER, readonly=True) as ledger:
+        ended = ledger.frame().set_index(["goal", "paces"])["status"].to_dict()
+        [stop] = ledger.events("stopped")
+    assert ended == {(1.0, 12): "completed", (1.0, 24): "completed", (0.0, 12): "completed", (0.0, 24): "stopped"}
+    # It is ranked among those that were complete at that step, too.
+    assert (stop["detail"]["rung"], stop["detail"]["rank"], stop["detail"]["of"]) == (2, 3, 3)
+
+
+@pytest.mark.ray
+def test_a_stop_at_the_last_step_in_an_older_ledger_stays_one_and_is_explained(tmp_path, monkeypatch):
+    coarse = study(settings={"every": 12}, space={"goal": GOALS[:3]}, scheduler={"kind": "asha", "grace": 2, "factor": 2})
+    with monkeypatch.context() as then:
+        then.setattr(Decision, "ends", lambda decision, step, last: decision.stop)
+        assert run(coarse, tmp_path, slots=1).tally.stopped == 1
+    found = open_study("walks", tmp_path).why(1)
+    assert found.replayed and found.words.startswith("stopped at step 12 (rung 2): place 2 of 2")
+    assert open_study("walks", tmp_path).why(2).replayed
 
 
 @pytest.mark.ray
@@ -147,12 +180,31 @@ def test_the_longest_trial_sets_the_rungs():
     assert Search(study(fixed={}, space=late)).last_step == 800
 
 
+@pytest.mark.parametrize(
+    ("every", "scheduler", "told"),
+    [
+        (1, {"grace": 2, "factor": 2}, []),
+        (5, {"grace": 2, "factor": 2}, ["no report comes at step 2, 4, 8; trials are judged there at their next, 5, 5, 10"]),
+        (12, {"grace": 2, "factor": 2}, ["the first report from step 2, 4, 8 on is the last, 12, so nobody is stopped there"]),
+        (5, {"kind": "median", "grace": 2}, []),  # it judges at every report
+        (5, {"kind": "median", "grace": 11}, ["the first report from step 11 on is the last, 12, so nobody is stopped there"]),
+        (12, {"kind": "none"}, []),
+    ],
+)
+def test_a_rung_without_a_report_of_its_own_is_warned_of(every, scheduler, told):
+    search = Search(study(settings={"every": every}, scheduler=scheduler))
+    assert list(search.prepare().warnings) == [f"scheduler: {words}" for words in told]
+    assert not search.prepare("holdout").warnings
+
+
 @pytest.mark.ray
 def test_a_study_keeps_the_scheduler_it_began_with_and_says_so(tmp_path):
     first = run(study(space={"goal": GOALS[:6]}), tmp_path, slots=1)
     assert not first.prepared.warnings
     other = run(study(scheduler={"kind": "none"}, fixed={"paces": 12}), tmp_path, slots=1)
-    assert any("scheduler: the study began with kind asha, now none" in line for line in other.prepared.warnings)
+    [told] = [line for line in other.prepared.warnings if line.startswith("scheduler: ")]
+    assert told.startswith("scheduler: the study began with kind asha, now none; it keeps what it began with. ")
+    assert "--set name=walks_2" in told and "--fresh" in told
     home = tmp_path / "walks"
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
         rules = ledger.events("scheduler")
@@ -168,10 +220,10 @@ def test_a_study_keeps_the_scheduler_it_began_with_and_says_so(tmp_path):
 
 
 class Odd(Walk):
-    """Reports what is no report."""
+    """Reports what is no report, or not one of its own."""
 
     name = "odd"
-    parameters = (*Walk.parameters, Parameter("kind", "none", "choice", choices=("none", "dict", "text", "half")))
+    parameters = (*Walk.parameters, Parameter("kind", "none", "choice", choices=("none", "dict", "text", "half", "typo", "less", "nan")))
 
     def evaluate(self, config, ctx):
         for report in super().evaluate(config, ctx):
@@ -180,16 +232,54 @@ class Odd(Walk):
                 "dict": {"step": report.step},
                 "text": Report(report.step, {"level": "n/a"}),
                 "half": Report(report.step + 0.5, report.metrics),
+                "typo": Report(report.step, {"levle": 1.0}),
+                "less": Report(report.step, {"paces_done": 1.0}),
+                "nan": Report(report.step, {"level": float("nan")}),
             }
             yield odd[config["kind"]]
 
 
 @pytest.mark.ray
 def test_what_is_no_report_fails_its_trial_alone(tmp_path):
-    asked = study(trainable="tests.sweeps.test_steps:Odd", space={"kind": ["dict", "text", "half", "none"]}, scheduler={"kind": "none"})
-    run(asked, tmp_path, slots=1)
+    kinds = ["dict", "text", "half", "typo", "less", "nan", "none"]
+    run(study(trainable="tests.sweeps.test_steps:Odd", space={"kind": kinds}), tmp_path, slots=1)
     with Ledger.open(tmp_path / "walks" / LEDGER, readonly=True) as ledger:
-        errors = ledger.frame().set_index("kind")["error"]
+        frame = ledger.frame().set_index("kind")
+        [stop] = ledger.events("stopped")
+    errors = frame["error"]
+    assert frame["status"].to_dict() == {**dict.fromkeys(kinds, "failed"), "nan": "stopped", "none": "completed"}
+    assert stop["detail"]["rule"] == "diverged"
+    typo = "TrainableError: the report at step 1 has a metric 'levle' that is not declared; did you mean 'level'?"
+    assert errors["typo"] == typo
+    assert errors["less"] == "TrainableError: the report at step 1 has no level, which ranks; give NaN where there is none"
     assert "a dict was yielded where a trainables.stepping.Report was expected" in errors["dict"]
     assert "metric level of the report at step 1 is 'n/a'" in errors["text"] and "step is 1.5" in errors["half"]
     assert errors["none"] is None or errors.isna()["none"]
+
+
+class Brief(Walk):
+    """Sets up for a while, and ends by itself at its ninth pace."""
+
+    name = "brief"
+
+    def evaluate(self, config, ctx):
+        time.sleep(0.5)
+        for report in super().evaluate(config, ctx):
+            yield report
+            if report.step == 9:
+                return
+
+
+@pytest.mark.ray
+def test_a_trial_is_timed_from_its_first_report_and_ending_before_its_last_step_is_told(tmp_path):
+    paces, news = {}, []
+
+    def shown(tally):
+        paces.update({each.step: each.pace for each in tally.running or ()})
+        news.extend([tally.news] if tally.news else [])
+
+    brief = study(trainable="tests.sweeps.test_steps:Brief", space={"goal": [1.0]}, settings={"seconds": 0.01, "every": 3})
+    run(brief, tmp_path, slots=1, on_progress=shown)
+    assert math.isnan(paces[0]) and math.isnan(paces[3]) and 0.01 <= paces[6] < 0.15, paces
+    assert re.fullmatch(r"trial 0 completed at step 9 of 12, where it ended by itself: level 0\.\d+", news[0]), news
+    assert open_study("walks", tmp_path).why(0).words.startswith("completed at step 9 of 12, where it ended by itself: level 0.")

@@ -75,6 +75,17 @@ def test_where_a_study_comes_from_is_no_part_of_it_and_travels_with_it(tmp_path:
         raise SpaceError("space.min_edge: no")
 
 
+def test_a_parameter_a_trainable_refuses_is_found_where_it_is_written_fixed_or_swept(tmp_path: Path) -> None:
+    file = written(tmp_path, GOOD)
+    for overrides, told in (
+        ((), r"mine\.yaml, line 10: fixed\.lag: 1 is too much"),
+        (("fixed.lag=3",), r"--set fixed\.lag=3: fixed\.lag: 1 is too much"),
+        (("space.lag=[1, 2]",), r"--set space\.lag=\[1, 2\]: space\.lag: 1 is too much"),
+    ):
+        with pytest.raises(StudyError, match=f"{told}$"), Study.load(file, overrides).located():
+            raise SpaceError("space.lag: 1 is too much")
+
+
 @pytest.mark.parametrize(
     ("old", "new", "told"),
     [
@@ -329,6 +340,13 @@ def test_a_bare_key_of_two_sections_is_told_with_both_and_one_of_a_study_is_neve
 def test_another_source_leaves_nothing_of_the_files_market_but_what_is_set_beside_it(tmp_path: Path) -> None:
     study = Study.load(written(tmp_path, GOOD), ["data.bars=50", "data.source=bars"])
     assert study.data == {"bars": 50, "source": "bars"}
+
+
+def test_another_kind_of_scheduler_leaves_nothing_of_the_files_but_what_is_set_beside_it(tmp_path: Path) -> None:
+    file = written(tmp_path, GOOD + "scheduler: {kind: asha, grace: 20, factor: 2}\n")
+    assert Study.load(file, ["scheduler.kind=none"]).scheduler == {"kind": "none"}
+    assert Study.load(file, ["scheduler.grace=5", "scheduler.kind=median"]).scheduler == {"kind": "median", "grace": 5}
+    assert Study.load(file, ["scheduler.grace=5"]).scheduler == {"kind": "asha", "grace": 5, "factor": 2}
 
 
 def test_set_changes_one_section_and_not_another_that_shares_it(tmp_path: Path) -> None:

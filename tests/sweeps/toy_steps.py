@@ -42,6 +42,10 @@ class Walk:
     def last_step(self, config: Mapping[str, Any]) -> int:
         return int(config["paces"])
 
+    def reports_at(self, config: Mapping[str, Any], settings: Mapping[str, Any]) -> list[int]:
+        last, every = self.last_step(config), int(settings.get("every", 1))
+        return [*range(every, last, every), last]
+
     def evaluate(self, config: Mapping[str, Any], ctx: StepContext) -> Iterator[Report]:
         place = ctx.folder / "state.json"
         rng = np.random.default_rng(ctx.seed)

@@ -103,6 +103,17 @@ class Chatty(Walk):
             yield Report(report.step, {**report.metrics, "mood": 1.0})
 
 
+class Mute(Walk):
+    def evaluate(self, config, ctx: StepContext):
+        for report in super().evaluate(config, ctx):
+            yield Report(report.step, {"paces_done": report.step} if report.step == 3 else report.metrics)
+
+
+class Elsewhere(Walk):
+    def reports_at(self, config, settings):
+        return [6, 12]
+
+
 class Greedy(Thrifty):
     """Prunes what its export is made of."""
 
@@ -158,6 +169,8 @@ class Relapsing(Thrifty):
         (Backwards, "steps must ascend"),
         (Short, "said its last would be 1000"),
         (Chatty, "reported and not declared: mood"),
+        (Mute, r"no level in the reports at steps \[3\]; NaN says that a trial diverged"),
+        (Elsewhere, r"reports at \[1, 2, .*, 12\] and said it would at \[6, 12\]"),
     ],
 )
 def test_a_stepping_trainable_that_breaks_the_contract_is_told_how(broken, words, tmp_path):

@@ -134,7 +134,7 @@ class ChronosLora:
             summary=(
                 ("market", f"{len(panel.symbols)} symbols × {len(timeline.times):,} bars from {day(0)} ({panel.source})"),
                 ("model", f"{chosen['model']}: {size / 1e6:.3g} million parameters, context up to {most[0]:,}"),
-                ("protocol", f"{len(folds)} folds, tuned on {day(folds[0].tune.start)} to {day(folds[-1].tune.stop - 1)}"),
+                ("protocol", f"{len(folds)} fold{'s' if len(folds) > 1 else ''}, tuned on {day(folds[0].tune.start)} to {day(folds[-1].tune.stop - 1)}"),
                 ("fingerprint", panel.fingerprint),
             ),
             warnings=(*warnings_of(problems), *_holdout_words(panel, timeline.holdout, max(chosen["score"]))),

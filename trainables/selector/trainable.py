@@ -171,7 +171,7 @@ def summary(panel: Panel, timeline: Timeline, profile: str, fingerprint: str) ->
     """Returns what was loaded and how time was cut, as lines for the user."""
     day = lambda row: str(timeline.times[row].astype("datetime64[D]"))  # noqa: E731
     folds, sealed = timeline.folds, timeline.holdout
-    tuned = f"{len(folds)} folds, tuned on {day(folds[0].tune.start)} to {day(folds[-1].tune.stop - 1)}"
+    tuned = f"{len(folds)} fold{'s' if len(folds) > 1 else ''}, tuned on {day(folds[0].tune.start)} to {day(folds[-1].tune.stop - 1)}"
     holdout = f"{day(sealed.start)} to {day(sealed.stop - 1)}, sealed" if sealed.stop > sealed.start else "none"
     return (
         ("market", f"{len(panel.symbols)} symbols × {len(timeline.times):,} bars from {day(0)} ({panel.source})"),

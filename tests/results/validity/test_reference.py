@@ -16,6 +16,14 @@ def test_a_p_value_is_multiplied_by_the_looks_and_said_in_words() -> None:
     assert str(reference_test(0.0011, 48)) == "DM p 0.0011, times 48 looks 0.053: not shown to be better than no model"
 
 
+def test_a_negative_skill_is_called_worse_and_never_one_that_is_shown_to_be_better() -> None:
+    assert reference_test(0.98, 16).words(-0.0467) == "DM p 0.98, times 16 looks 1: worse than no model"
+    assert reference_test(None, 1).words(-0.0467) == "DM p n/a: worse than no model"
+    for skill in (0.0, 0.01, math.nan):
+        assert reference_test(0.98, 16).words(skill).endswith(": not shown to be better than no model")
+    assert reference_test(0.001, 16).words(-0.0467).endswith(": better than no model")
+
+
 def test_one_look_needs_no_correction_and_the_threshold_is_five_percent() -> None:
     assert str(reference_test(0.05, 1)) == "DM p 0.05: better than no model"
     assert not reference_test(0.0501, 1).better
