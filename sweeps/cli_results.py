@@ -181,16 +181,18 @@ def promote(
     dir: DirOpt = Path("runs"),
 ) -> None:
     """Open the sealed holdout for one configuration, once and on the record; interrupted, the same command goes on."""
+    from cluster.cache import Store
     from results.leaderboard import format_value, shown_unit
     from sweeps.asked import unfinished
+    from sweeps.build_progress import BuildProgress
     from sweeps.promote import promote as open_holdout
 
     home = home_of(study, dir)
     if left := unfinished(home):
         say(Text(f"{home.name}: {left}; what comes later is compared with a holdout that is no secret any more", "yellow"), console=err)
     try:
-        with TrainingLine("on the holdout") as told:
-            made = open_holdout(home, trial, again=again, on_report=told)
+        with TrainingLine("on the holdout") as told, BuildProgress(out) as building:
+            made = open_holdout(home, trial, again=again, on_report=told, tables=building.watching(Store()))
     except KeyboardInterrupt:
         say("Interrupted. The opening is on record; the same command goes on with it, without --again.", console=err)
         raise typer.Exit(130) from None

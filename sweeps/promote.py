@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from cluster.cache import Store
 from results import Ledger
 from results.constraints import constraints_of
 from results.leaderboard import LEGACY_LABEL, profile
@@ -27,6 +28,7 @@ from sweeps.steps import StepEvaluator
 from sweeps.study import Study, StudyError
 from trainables.contract import Prepared
 from trainables.stepping import Stepping
+from trainables.tables import Tables, offered
 
 RESULT = "holdout_result"
 REPORT = "report.json"
@@ -62,7 +64,12 @@ class Promotion:
 
 
 def promote(
-    home: Path, trial: int | str | None = None, *, again: bool = False, on_report: Callable[[int, int], None] | None = None
+    home: Path,
+    trial: int | str | None = None,
+    *,
+    again: bool = False,
+    on_report: Callable[[int, int], None] | None = None,
+    tables: Tables | None = None,
 ) -> Promotion:
     """Opens a study's holdout for one configuration.
 
@@ -74,12 +81,13 @@ def promote(
         trial: Which; the leaderboard's first by default.
         again: Open a holdout that has been opened before; this too is recorded, and counts against every later p-value.
         on_report: Called with the step reached and the last one, where the trainable reports.
+        tables: Who keeps derived tables; the user's store by default.
 
     Raises:
         StudyError: No holdout, one that was opened before, a legacy study, other data than the search's, or a trial that was not
             completed.
     """
-    with Ledger.open(home / LEDGER) as ledger:
+    with Ledger.open(home / LEDGER) as ledger, offered(tables or Store()):
         header = ledger.header
         if profile(header) == "legacy":
             raise StudyError(f"{home.name}: {LEGACY_LABEL}; legacy results contain look-ahead and cannot be promoted")

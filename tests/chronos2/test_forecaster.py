@@ -223,6 +223,17 @@ def test_a_fine_tune_does_not_forecast_the_time_it_was_trained_on(panel, tuned):
         assert np.isfinite(issue(panel, forecaster, Window(150, 151)).p50("close")[150, 0])
 
 
+def test_a_fine_tune_is_not_shown_what_it_was_not_trained_on(tuned, tmp_path):
+    shutil.copytree(tuned / "finetuned", tmp_path / "moved")  # merged weights are known wherever they go
+    for given in ({"adapter": str(tuned)}, {"model": str(tmp_path / "moved")}):
+        with pytest.raises(TrainableError, match=r"chronos2\.preaug: .* was trained with baseline, not log_returns; give preaug: baseline"):
+            small(**given, preaug="log_returns")
+        with pytest.raises(TrainableError, match=r"chronos2\.covariates: .* was trained with none, not all"):
+            small(**given, covariates="all")
+        with pytest.raises(TrainableError, match="train"):
+            small(**given).admit(np.datetime64("2000-01-01", "ns"))
+
+
 def test_an_adapter_of_another_base_is_refused_before_anything_is_built(tuned, tmp_path, panel):
     from chronos import Chronos2Pipeline
 

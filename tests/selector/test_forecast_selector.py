@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import pickle
+import shutil
 
 import numpy as np
 import pandas as pd
 import pytest
+from safetensors.torch import load_file, save_file
 
 from cluster.cache import Store
+from trainables.chronos2.model import SMALL
 from trainables.contract import Context, TrainableError
 from trainables.selector.forecast_selector import FORECAST_PARAMETERS, ForecastSelector
 from trainables.selector.trainable import SelectorTrainable
@@ -36,7 +39,7 @@ def test_on_the_baseline_forecasts_it_is_the_selector(prepared):
         [complete(prepared, forecaster="empirical", window=48, **s) for s in settings], Context(prepared.inputs)
     )
     theirs = plain.evaluate_pack([{**other.defaults, **s} for s in settings], Context(other.inputs))
-    pd.testing.assert_frame_equal(ours.metrics, theirs.metrics, check_exact=True)
+    pd.testing.assert_frame_equal(ours.metrics.drop(columns="heuristic_share"), theirs.metrics, check_exact=True)
     np.testing.assert_array_equal(ours.returns, theirs.returns)
     assert (ours.metrics["trades"] > 0).all()
 
@@ -111,7 +114,40 @@ def test_what_cannot_be_forecast_or_simulated_is_refused(config, settings, messa
         ForecastSelector().check(config, settings)
 
 
-def test_identity_names_the_weights_and_not_the_parameters_that_are_swept(prepared):
-    forecasters = prepared.protocol["forecasters"]
-    assert set(forecasters) == {"naive", "empirical", "chronos2"}
+def test_every_parameter_has_a_default(prepared):
     assert set(prepared.defaults) > {p.name for p in FORECAST_PARAMETERS}
+
+
+def test_a_model_whose_weights_change_after_the_study_was_prepared_is_refused(tmp_path):
+    place = tmp_path / "model"
+    shutil.copytree(SMALL, place)
+    made = ForecastSelector().prepare(DATA, {"logits": LOGITS, "model": str(place)}, CUT)
+    config = complete(made, context=64)
+    weights = place / "model.safetensors"
+    tensors = load_file(weights)
+    save_file({name: value * (1.5 if "quantile" in name or "output" in name else 1.0) for name, value in tensors.items()}, weights)
+    with pytest.raises(TrainableError, match="not those the study was prepared with"):
+        ForecastSelector().evaluate_pack([config], Context(pickle.loads(pickle.dumps(made.inputs))))
+
+
+def test_where_a_model_lies_is_not_part_of_who_a_result_is(tmp_path, monkeypatch, prepared):
+    place = tmp_path / "elsewhere"
+    shutil.copytree(SMALL, place)
+    monkeypatch.chdir(tmp_path)
+    made = ForecastSelector().prepare(DATA, {"logits": LOGITS, "model": "elsewhere"}, CUT)
+    assert made.protocol == prepared.protocol and made.inputs.settings["model"] == str(place)
+    monkeypatch.chdir("/")  # as a worker's folder is
+    ForecastSelector().warm(complete(made, context=64), pickle.loads(pickle.dumps(made.inputs)))
+
+
+def test_new_rules_of_a_forecaster_make_other_results(prepared, monkeypatch):
+    for module in ("trainables.forecast.guard.VERSION", "trainables.chronos2.forecaster.VERSION"):
+        with monkeypatch.context() as changed:
+            changed.setattr(module, 99)
+            assert ForecastSelector().prepare(DATA, {"logits": LOGITS}, CUT).protocol != prepared.protocol
+
+
+def test_the_share_of_replaced_forecasts_is_told(prepared):
+    configs = [complete(prepared, forecaster="naive"), complete(prepared, context=64, preaug="log_diff", horizon=24)]
+    share = ForecastSelector().evaluate_pack(configs, Context(prepared.inputs)).metrics["heuristic_share"]
+    assert share[0] == 0.0 and 0.01 < share[1] < 0.9

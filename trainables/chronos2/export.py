@@ -135,7 +135,9 @@ def export(
         if merged:
             Chronos2Pipeline(merged_model(run.model)).save_pretrained(draft / MERGED)
         data = run_metadata(run, run_name, eval_curve=eval_curve, parent_run=parent_run, merged=merged)
-        (draft / METADATA).write_text(json.dumps(_plain(data), indent=1, allow_nan=False) + "\n")
+        # Merged weights are used without what lies beside them, and must still say until when they were trained.
+        for where in (draft, draft / MERGED) if merged else (draft,):
+            (where / METADATA).write_text(json.dumps(_plain(data), indent=1, allow_nan=False) + "\n")
         draft.chmod(0o755)
         for path in draft.rglob("*"):
             path.chmod(0o755 if path.is_dir() else 0o644)  # some writers leave 0600, which nobody else on a cluster can read

@@ -9,6 +9,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property, lru_cache
 from hashlib import blake2b
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
@@ -20,10 +21,12 @@ from trainables.chronos2.model import check_adapter, find_base, fingerprint
 from trainables.chronos2.preaug import parse
 from trainables.chronos2.tasks import COVARIATES, LEAST_CONTEXT, MAJORS, _task, base_symbol
 from trainables.contract import Parameter, TrainableError
+from trainables.forecast import guard
 from trainables.forecast.forecaster import HORIZONS, Done, Forecaster, checked_horizons
 from trainables.forecast.table import QUANTILES
 from trainables.market import Panel
 
+VERSION: Final = 1
 PARAMETERS: Final = (
     Parameter("model", "small", "text", doc="small (embedded), a directory, or a hub id such as amazon/chronos-2"),
     Parameter("adapter", "", "text", doc="a folder that `alphasweep export` wrote"),
@@ -111,18 +114,37 @@ class Chronos2(Forecaster):
             check_adapter(folder / ADAPTER, self.model)
             if metadata.get("base_digest") != fingerprint(self.model):
                 self._network()  # exported outside a study: the digest is of the loaded weights
+            self._as_trained(metadata, f"adapter {folder}")
             return metadata
-        place = Path(self.model).expanduser()
-        if place.is_dir() and place.name == MERGED and (place.parent / METADATA).is_file():
-            return read_metadata(place.parent)
+        place = Path(self.model).expanduser().resolve()
+        if not place.is_dir():
+            return None
+        # Merged weights have their metadata with them, and beside them.
+        for folder in (place, place.parent) if place.name == MERGED else (place,):
+            if (folder / METADATA).is_file():
+                metadata = read_metadata(folder)
+                self._as_trained(metadata, f"model {place}")
+                return metadata
         return None
+
+    def _as_trained(self, metadata: Mapping[str, Any], which: str) -> None:
+        """Refuses a fine-tune that would be shown other things than in its training (docs/chronos.md#export)."""
+        for key, value in (("preaug", self.preaug.label), ("covariates", self.covariates)):
+            if key in metadata and metadata[key] != value:
+                raise TrainableError(f"chronos2.{key}: {which} was trained with {metadata[key]}, not {value}; give {key}: {metadata[key]}")
+
+    @property
+    def made_with(self) -> Mapping[str, str]:
+        """Versions of the libraries that run the model: another one may round, or read a configuration, otherwise."""
+        return {name: version(name) for name in ("torch", "chronos-forecasting", "transformers", "peft")}
 
     @cached_property
     def spec(self) -> Mapping[str, Any]:
         """Weights by their digests, wherever they lie, and everything that is done with them."""
         return {
             "forecaster": self.name,
-            "version": 1,
+            "version": VERSION,
+            "guard": guard.VERSION,
             "weights": fingerprint(self.model),
             "adapter": _adapter_digest(self.adapter) if self.adapter else "",
             "context": self.context,
@@ -208,6 +230,16 @@ def _network(model: str, digest: str, adapter: str, adapter_digest: str, device:
     folder = Path(adapter).expanduser()
     known = digest if read_metadata(folder).get("base_digest") == digest else ""
     return merged_model(load_adapter(base, folder, known))
+
+
+def weights_of(model: str, adapter: str = "") -> dict[str, Any]:
+    """Returns what results with forecasts of a model depend on, whatever its parameters: versions of our rules, digests of weights.
+
+    Raises:
+        TrainableError: They cannot be found.
+    """
+    digest = _adapter_digest(adapter) if adapter else ""
+    return {"version": VERSION, "guard": guard.VERSION, "weights": fingerprint(model), "adapter": digest}
 
 
 def _adapter_digest(adapter: str) -> str:

@@ -121,6 +121,11 @@ def find_base(model: str) -> Base:
     return _checked(model, _from_hub(model))
 
 
+def located(place: str) -> str:
+    """Returns a directory as any process finds it, by its absolute path; what is none stays as it is."""
+    return str(Path(place).expanduser().resolve()) if place != "small" and Path(place).expanduser().is_dir() else place
+
+
 def load_base(model: str, *, device: str | None = None, dtype: str | None = None) -> Any:
     """Loads a base model.
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from results.metrics import Metric
 from trainables.chronos2.checkpoint import drop_moments
-from trainables.chronos2.model import Base, find_base, fingerprint
+from trainables.chronos2.model import Base, find_base, fingerprint, located
 from trainables.chronos2.preaug import PREAUGS
 from trainables.chronos2.room import check_reach, check_room, check_windows, most_bars
 from trainables.chronos2.tasks import COVARIATES, GROUPINGS
@@ -126,15 +126,18 @@ class ChronosLora:
         most = _most(base)
         size = sum(_count(shape) for _, shape in base.tensors.values())
         day = lambda row: str(timeline.times[row].astype("datetime64[D]"))  # noqa: E731
+        span = f"{len(folds)} fold{'s' if len(folds) > 1 else ''}, tuned on {day(folds[0].tune.start)} to {day(folds[-1].tune.stop - 1)}"
         return Prepared(
-            inputs=TuneInputs(seen, folds, chosen["model"], digest, chosen["eval_every"], chosen["origins"], tuple(chosen["score"]), most),
+            inputs=TuneInputs(
+                seen, folds, located(chosen["model"]), digest, chosen["eval_every"], chosen["origins"], tuple(chosen["score"]), most
+            ),
             fingerprint=panel.fingerprint,
             protocol={**{k: v for k, v in chosen.items() if k != "model"}, "model": digest, "timeline": timeline.describe()},
             defaults={p.name: p.default for p in self.parameters},
             summary=(
                 ("market", f"{len(panel.symbols)} symbols × {len(timeline.times):,} bars from {day(0)} ({panel.source})"),
                 ("model", f"{chosen['model']}: {size / 1e6:.3g} million parameters, context up to {most[0]:,}"),
-                ("protocol", f"{len(folds)} fold{'s' if len(folds) > 1 else ''}, tuned on {day(folds[0].tune.start)} to {day(folds[-1].tune.stop - 1)}"),
+                ("protocol", span),
                 ("fingerprint", panel.fingerprint),
             ),
             warnings=(*warnings_of(problems), *_holdout_words(panel, timeline.holdout, max(chosen["score"]))),

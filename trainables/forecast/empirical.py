@@ -18,6 +18,7 @@ from trainables.market import Panel
 from trainables.market.panel import PRICES
 
 MINIMUM: Final = 24  # past values
+VERSION: Final = 1
 WINDOW: Final = 168
 PARAMETERS: Final = (
     Parameter("window", WINDOW, "int", 1, 1_000_000, unit="bars", doc="past values the quantiles are of"),
@@ -75,7 +76,13 @@ class Empirical(Forecaster):
     @property
     def spec(self) -> Mapping[str, Any]:
         """Window and fewest values."""
-        return {"forecaster": self.name, "version": 1, "window": self.window, "minimum": self.minimum, "horizons": list(self.horizons)}
+        return {
+            "forecaster": self.name,
+            "version": VERSION,
+            "window": self.window,
+            "minimum": self.minimum,
+            "horizons": list(self.horizons),
+        }
 
     @property
     def source(self) -> str:

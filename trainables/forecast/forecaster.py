@@ -50,6 +50,11 @@ class Forecaster(Protocol):
         ...
 
     @property
+    def made_with(self) -> Mapping[str, str]:
+        """Versions of libraries that tables depend on, and results are not told apart by."""
+        return {}
+
+    @property
     def source(self) -> str:
         """The same for people, on one line; part of what identifies results."""
         ...
@@ -201,9 +206,9 @@ def _table(panel: Panel, forecaster: Forecaster, columns: tuple[int, ...], rows:
     symbols = tuple(panel.symbols[a] for a in columns)
     together = len(columns) > 1
     names = tuple(name for symbol in symbols for name in column_names(forecaster.horizons, symbol if together else ""))
-    spec, reach = dict(forecaster.spec), forecaster.reach
-    if forecaster.guarded:
-        spec, reach = {**spec, "guard": guard.VERSION}, max(reach, guard.REACH) if reach else 0
+    spec, reach = {**forecaster.spec, **forecaster.made_with}, forecaster.reach
+    if forecaster.guarded and reach:
+        reach = max(reach, guard.REACH)
     where = f"{forecaster.source}, {', '.join(symbols)}"
     return Table("forecasts", spec, names, symbols, panel.times[rows], bars, reach, where)
 

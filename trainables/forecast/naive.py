@@ -11,6 +11,8 @@ from trainables.forecast.forecaster import HORIZONS, Done, Forecaster, checked_h
 from trainables.forecast.table import QUANTILES
 from trainables.market import Panel
 
+VERSION = 1
+
 
 class Naive(Forecaster):
     """Forecasts open and close at the last close, high and low at the last bar's, at every horizon and quantile."""
@@ -24,7 +26,7 @@ class Naive(Forecaster):
     @property
     def spec(self) -> Mapping[str, Any]:
         """Its version."""
-        return {"forecaster": self.name, "version": 1, "horizons": list(self.horizons)}
+        return {"forecaster": self.name, "version": VERSION, "horizons": list(self.horizons)}
 
     @property
     def source(self) -> str:

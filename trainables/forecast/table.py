@@ -136,5 +136,9 @@ class Forecasts:
                     "forecaster": np.full(len(issued), self.source, object),
                 }
                 frames.append(pd.DataFrame(columns | dict(zip(levels, own[:, have], strict=True))))
+        if not frames:
+            return pd.DataFrame(
+                columns=["timestamp", "symbol", "issued_at", "target_timestamp", "horizon_hours", "source", "forecaster", *levels]
+            )
         table = pd.concat(frames, ignore_index=True)
         return table.sort_values(["horizon_hours", "issued_at", "symbol"], kind="stable", ignore_index=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -9,11 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from results.metrics import Metric
+from trainables.chronos2.forecaster import weights_of
+from trainables.chronos2.model import located
 from trainables.chronos2.preaug import PREAUGS
 from trainables.chronos2.tasks import COVARIATES, LEAST_CONTEXT
 from trainables.contract import Context, Evaluation, Parameter, Prepared, TrainableError
-from trainables.forecast import HORIZONS, MINIMUM, Forecaster, issue, make_forecaster
+from trainables.forecast import HORIZONS, MINIMUM, Forecaster, Forecasts, issue, make_forecaster
+from trainables.forecast.empirical import VERSION as EMPIRICAL_VERSION
 from trainables.forecast.forecaster import FORECASTERS
+from trainables.forecast.naive import VERSION as NAIVE_VERSION
 from trainables.market import Panel, load_market, warnings_of
 from trainables.selector import daily
 from trainables.selector.inputs import SelectorInputs
@@ -36,13 +42,15 @@ FORECAST_PARAMETERS: tuple[Parameter, ...] = (
     Parameter("horizon", 1, "int", min(HORIZONS), max(HORIZONS), unit="bars", doc="how far ahead the forecast behind an order looks"),
 )
 _OWN = tuple(p.name for p in FORECAST_PARAMETERS)
+_FORECASTERS_OWN = tuple(name for name in _OWN if name != "horizon")
 _SETTINGS = (
     Parameter("profile", "realistic", "choice", choices=("realistic",)),
     Parameter("initial_cash", 10_000.0, "float", 0.01, 1e15),
     Parameter("model", "small", "text"),
     Parameter("adapter", "none", "text"),
 )
-KEPT = 8  # forecasts a worker keeps as orders
+HEURISTIC_SHARE = Metric("heuristic_share", None, "fraction", "Share of the forecasts behind orders that the plausibility guard replaced")
+KEPT_FORECASTS, KEPT_PARTS = 32, 8  # a worker keeps at hand; forecasts are views of shared memory, parts hold 300 bytes a bar
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,24 +61,48 @@ class _Inputs:
     windows: tuple[Window, ...]
     columns: tuple[np.ndarray, ...]
     settings: Mapping[str, Any]
+    weights: Mapping[str, Any]
+    _forecasts: dict[tuple[Any, ...], Forecasts] = field(default_factory=dict)
     _parts: dict[tuple[Any, ...], tuple[SelectorInputs, ...]] = field(default_factory=dict)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves out what can be read again."""
-        return {**self.__dict__, "_parts": {}}
+        return {**self.__dict__, "_forecasts": {}, "_parts": {}}
 
-    def parts(self, config: Mapping[str, Any]) -> tuple[SelectorInputs, ...]:
+    def forecasts(self, config: Mapping[str, Any], device: str) -> Forecasts:
+        """Returns a configuration's forecasts, of all horizons."""
+        key = tuple(config[name] for name in _FORECASTERS_OWN)
+        if key not in self._forecasts:
+            forecaster = forecaster_of(config, self.settings, device)
+            found = {name: forecaster.spec.get(name) for name in self.weights}
+            if config["forecaster"] == "chronos2" and found != self.weights:
+                raise TrainableError(
+                    f"model {self.settings['model']}: its weights or adapter are not those the study was prepared with; "
+                    "if they were changed, give the study another name"
+                )
+            _remember(self._forecasts, key, issue(self.panel, forecaster, self.windows), KEPT_FORECASTS)
+        return self._forecasts[key]
+
+    def parts(self, config: Mapping[str, Any], device: str = "cpu") -> tuple[SelectorInputs, ...]:
         """Returns the selector's arrays for a configuration's forecasts, one for each window."""
         key = tuple(config[name] for name in _OWN)
         if key not in self._parts:
-            if len(self._parts) >= KEPT:
-                del self._parts[next(iter(self._parts))]
-            forecasts = issue(self.panel, forecaster_of(config, self.settings), self.windows)
-            orders = decided(self.panel, forecasts, self.settings["logits"], horizon=config["horizon"])
-            self._parts[key] = tuple(
-                SelectorInputs(self.panel.rows(w), np.ascontiguousarray(orders[:, w.start : w.stop])) for w in self.windows
-            )
+            orders = decided(self.panel, self.forecasts(config, device), self.settings["logits"], horizon=config["horizon"])
+            made = [SelectorInputs(self.panel.rows(w), np.ascontiguousarray(orders[:, w.start : w.stop])) for w in self.windows]
+            _remember(self._parts, key, tuple(made), KEPT_PARTS)
         return self._parts[key]
+
+    def heuristic_share(self, config: Mapping[str, Any], device: str) -> float:
+        """Returns the share of the forecasts behind orders that the plausibility guard replaced; NaN without any."""
+        forecasts, horizon = self.forecasts(config, device), config["horizon"]
+        there, replaced = np.isfinite(forecasts.p50("close", horizon)), forecasts.heuristic(horizon)
+        return float(replaced[there].mean()) if there.any() else math.nan
+
+
+def _remember(kept: dict[tuple[Any, ...], Any], key: tuple[Any, ...], value: Any, most: int) -> None:
+    if len(kept) >= most:
+        del kept[next(iter(kept))]
+    kept[key] = value
 
 
 class ForecastSelector:
@@ -84,7 +116,7 @@ class ForecastSelector:
     name = "selector_forecast"
     version = f"1.fills{FILL_RULES_VERSION}"
     parameters: tuple[Parameter, ...] = (*FORECAST_PARAMETERS, *PARAMETERS)
-    metrics = METRICS
+    metrics = (*METRICS, HEURISTIC_SHARE)
     objective = "sortino"
 
     def prepare(
@@ -108,15 +140,16 @@ class ForecastSelector:
         panel, windows = windows_of(whole, timeline, part)
         defaults = {**profile_defaults(chosen["profile"]), **{p.name: p.default for p in FORECAST_PARAMETERS}}
         parts = [panel.rows(w) for w in windows]
+        weights = weights_of(chosen["model"], "" if chosen["adapter"] == "none" else chosen["adapter"])
         days, columns = daily.columns([one.times for one in parts])
         return Prepared(
-            inputs=_Inputs(panel, windows, tuple(columns), chosen),
+            inputs=_Inputs(panel, windows, tuple(columns), chosen, weights),
             fingerprint=whole.fingerprint,
             protocol={
-                **chosen,
+                **{key: value for key, value in chosen.items() if key not in ("model", "adapter")},
                 "logits": list(chosen["logits"]),
-                # Weights and rules of every forecaster there is: a new version of one gives other results under the same parameters.
-                "forecasters": {name: dict(forecaster_of({**defaults, "forecaster": name}, chosen).spec) for name in FORECASTERS},
+                # Weights and rules, not where they lie: a new version gives other results under the same parameters.
+                "forecasters": {"naive": NAIVE_VERSION, "empirical": EMPIRICAL_VERSION, "chronos2": weights},
                 "fill_rules": FILL_RULES_VERSION,
                 "timeline": timeline.describe(),
             },
@@ -151,7 +184,7 @@ class ForecastSelector:
 
     def warm(self, config: Mapping[str, Any], inputs: Any) -> None:
         """Reads every table an evaluation of a complete configuration needs."""
-        inputs.parts(config)
+        inputs.parts(config, "auto")
 
     def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], ctx: Context) -> Evaluation:
         """Simulates complete configurations, those of the same forecasts together; every fold starts flat with the initial cash."""
@@ -162,21 +195,27 @@ class ForecastSelector:
         made = []
         for rows in together.values():
             table = encode([_selector_part(configs[i]) for i in rows], inputs.settings["profile"])
-            parts = inputs.parts(configs[rows[0]])
-            made.append(score(parts, inputs.columns, table, inputs.settings["profile"], inputs.settings["initial_cash"]))
+            config = configs[rows[0]]
+            metrics, returns = score(
+                inputs.parts(config, ctx.device), inputs.columns, table, inputs.settings["profile"], inputs.settings["initial_cash"]
+            )
+            made.append((metrics.assign(heuristic_share=inputs.heuristic_share(config, ctx.device)), returns))
         back = np.argsort(np.concatenate(list(together.values())))
         metrics = pd.concat([metrics for metrics, _ in made], ignore_index=True)
         return Evaluation(metrics.iloc[back].reset_index(drop=True), np.concatenate([returns for _, returns in made])[back])
 
 
-def forecaster_of(config: Mapping[str, Any], settings: Mapping[str, Any]) -> Forecaster:
+def forecaster_of(config: Mapping[str, Any], settings: Mapping[str, Any], device: str = "cpu") -> Forecaster:
     """Returns the forecaster of a complete configuration."""
     name = config["forecaster"]
     spec: dict[str, Any] = {"forecaster": name}
     if name == "empirical":
         spec["window"] = config["window"]
     elif name == "chronos2":
-        spec |= {key: config[key] for key in ("context", "preaug", "covariates", "grouping")} | {"model": settings["model"]}
+        spec |= {key: config[key] for key in ("context", "preaug", "covariates", "grouping")} | {
+            "model": settings["model"],
+            "device": device,
+        }
         if settings["adapter"] != "none":
             spec["adapter"] = settings["adapter"]
     return make_forecaster(spec)
@@ -187,4 +226,6 @@ def _selector_part(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _settings(given: Mapping[str, Any]) -> dict[str, Any]:
-    return parse_settings(given, _SETTINGS, LOGITS)
+    chosen = parse_settings(given, _SETTINGS, LOGITS)
+    # Workers have folders of their own.
+    return {**chosen, "model": located(chosen["model"]), "adapter": located(chosen["adapter"])}
