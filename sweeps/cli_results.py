@@ -10,7 +10,7 @@ from rich.columns import Columns
 from rich.text import Text
 
 from results.digits import p_value, share
-from sweeps.cli_steps import TrainingLine, report_tables, show_unfinished, stopped_line, why_command
+from sweeps.cli_steps import TrainingLine, report_tables, scheduler_lines, show_unfinished, stopped_line, why_command
 from sweeps.console import DirOpt, NameArg, SetOpt, StudyArg, command_for, err, export, home_of, load_study, many, out, say, table
 
 if TYPE_CHECKING:
@@ -225,6 +225,8 @@ def plan(study: StudyArg, set_: SetOpt = None) -> None:
     for name, value in made.summary:
         say(f"  {name:<12} {value}")
     say(f"  {'space':<12} {search.sampler.size:,} configurations ({loaded.search.sampler})")
+    for words in scheduler_lines(search):
+        say(words)
     if made.timeline is not None:
         for line in timeline_lines(made.timeline, max(20, min(out.width, 120) - 16)):
             out.print(line, soft_wrap=True)

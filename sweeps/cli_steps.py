@@ -97,7 +97,7 @@ def _say_judged(found: Ending) -> None:
         cells = (f"{item.step:,}", format_value(one.value, unit), f"{one.rank:,} of {one.of:,}", format_value(one.cutoff, unit))
         rows.append([f"{one.rung:,}", *cells])
     names = ("rung", "step", metric, "place", "cut-off")
-    out.print(table(names, rows, title="judged, and went on", numbers=names))
+    out.print(table(names, rows, title="judged, and not stopped", numbers=names))
 
 
 def parameters(swept: Mapping[str, Any]) -> str:

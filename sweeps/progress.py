@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from sweeps.steps import Running
 
 _WINDOW = 30.0  # seconds the rate looks back, at most
-_STEADY = 3.0  # seconds after the first pack from which a rate means something
+_STEADY = 3.0  # seconds after the first pack or report from which a rate means something
 _EVERY = 10.0  # seconds between lines where output is not a terminal
 _SHOWN = 12  # trials at work
 
@@ -111,6 +111,8 @@ class StudyProgress:
             yield table(("trial", *names, *numbers[1:]), rows, numbers=numbers)
             if len(running) > _SHOWN:
                 yield Text(f"… and {len(running) - _SHOWN:,} more at work")
+            if silent := _silent(running):
+                yield Text(silent, "dim")
         if self._latest and running:
             yield Text(self._latest, "dim")
 
@@ -125,24 +127,26 @@ class StudyProgress:
         """Returns rate and time left, "…" until they mean something.
 
         Results read from the ledger are no work, and the first pack waited for Ray: neither counts. Packs grow at first, so the rate
-        looks back over half of the time only. Of trials that report, steps are counted: they say more than how many trials have ended;
-        as some will be stopped, the time left is the most it can be.
+        looks back over half of the time only. Of trials that report, steps are counted from the first report on, which comes after
+        setting up: they say more than how many trials have ended. The time left is less if some are stopped.
         """
         now = time.monotonic()
         steps = tally.running is not None
         made = tally.steps if steps else tally.done
+        left = tally.steps_left if steps else tally.total - tally.known - tally.done
+        if not made:
+            return "…" if left else ""
         if not self._recent:
             self._first = now
         self._recent.append((now, made))
         while len(self._recent) > 2 and self._recent[1][0] <= now - min(_WINDOW, (now - self._first) / 2):
             self._recent.popleft()
         began, done = self._recent[0]
-        left = tally.steps_left if steps else tally.total - tally.known - tally.done
         rate = (made - done) / (now - began) if now - self._first >= _STEADY else 0.0
         if not rate:
             return "…" if left else ""
         shown = (f"{rate:,.0f}" if rate >= 100 else f"{rate:.2g}") + (" steps/s" if steps else "/s")
-        return f"{shown}, {'at most ' if steps else ''}{_clock(left / rate)} left" if left else shown
+        return f"{shown}, {_clock(left / rate)} left{' if all go on' if steps else ''}" if left else shown
 
     def _tick(self) -> None:
         while not self._over.wait(_EVERY):
@@ -152,7 +156,8 @@ class StudyProgress:
         for made in self._tally.building:
             self._console.print(Text(_building(made)), soft_wrap=True)
         self._printed = self._line
-        self._console.print(Text(self._printed), soft_wrap=True)
+        silent = _silent(self._tally.running or ())
+        self._console.print(Text(f"{self._printed}  {silent}" if silent else self._printed), soft_wrap=True)
 
 
 class _Bar(Progress):
@@ -170,6 +175,15 @@ class _Bar(Progress):
 def _building(made: Building) -> str:
     how = f"{made.done:,} of {made.total:,} rows" if made.total else "by another process"
     return f"building {made.where}: {how}, {made.seconds:.0f} s"
+
+
+def _silent(running: Sequence[Running]) -> str:
+    """Says how long trials have worked on their first report of the session, the longest: it comes after setting up."""
+    waiting = [each for each in running if not each.reported]
+    if not waiting:
+        return ""
+    who = f"trial {waiting[0].trial}" if len(waiting) == 1 else f"{len(waiting):,} trials"
+    return f"{who} working for {time.monotonic() - min(each.heard for each in waiting):.0f} s on the first report"
 
 
 def _clock(seconds: float) -> str:

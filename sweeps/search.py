@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from numbers import Real
@@ -18,7 +18,7 @@ from search_spaces import Sampler, Space, make_sampler
 from search_spaces.stopping import Rules
 from sweeps.study import Study, StudyError
 from trainables.contract import Checks, ChecksData, Context, Evaluation, Prepared, Registry, Trainable, TrainableError, check_config
-from trainables.stepping import Stepping
+from trainables.stepping import Announces, Stepping
 from trainables.timeline import Protocol
 
 MOST_POINTS = 2**62  # trial numbers are 64-bit integers
@@ -47,15 +47,40 @@ class Search:
             raise StudyError(f"{self.study.trainable} reports as it goes and evaluates no packs, so this cannot be done with it")
         return self.trainable
 
-    @property
-    def last_step(self) -> int:
-        """The last step of the longest trial; 0 for a trainable that takes no steps."""
+    @cached_property
+    def _longest(self) -> tuple[int, dict[str, Any]]:
+        """The last step of the longest trial, and its complete configuration; 0 for a trainable that takes no steps."""
         if not isinstance(self.trainable, Stepping):
-            return 0
+            return 0, {}
         defaults = {p.name: p.default for p in self.trainable.parameters}
         points = [self.config(point) for point in self.sampler.configs(0, min(self.sampler.size, DERIVED_CHECKED))]
         points += [{**points[0], name: value} for name, value in self.space.extremes()]  # of those beyond the first thousand
-        return max(self.trainable.last_step({**defaults, **point}) for point in points)
+        complete = [{**defaults, **point} for point in points]
+        return max(((self.trainable.last_step(config), config) for config in complete), key=lambda pair: pair[0])
+
+    @property
+    def last_step(self) -> int:
+        """The last step of the longest trial; 0 for a trainable that takes no steps."""
+        return self._longest[0]
+
+    def judged_at(self) -> dict[int, int]:
+        """Returns each step from which the scheduler judges, with that of the report at which it does, of the longest trial.
+
+        At its last step no trial is stopped any more. Of a trainable that does not say where it reports the two are taken to be one.
+        """
+        last, config = self._longest
+        reports = self.trainable.reports_at(config, self.study.settings) if isinstance(self.trainable, Announces) else None
+        return {step: step if reports is None else next((r for r in reports if r >= step), last) for step in self.rules().judged}
+
+    def _unheard(self) -> Iterator[str]:
+        """Warns of rungs that no report comes at."""
+        if not isinstance(self.trainable, Stepping):
+            return
+        judged, last = self.judged_at(), self.last_step
+        if late := {rung: step for rung, step in judged.items() if rung < step < last and self.rules().kind == "asha"}:
+            yield f"scheduler: no report comes at step {_listed(late)}; trials are judged there at their next, {_listed(late.values())}"
+        if never := [rung for rung, step in judged.items() if step >= last]:
+            yield f"scheduler: the first report from step {_listed(never)} on is the last, {last:,}, so nobody is stopped there"
 
     def rules(self) -> Rules:
         """Returns how trials are to be stopped early.
@@ -100,7 +125,8 @@ class Search:
             for config in self._foreseen():
                 self.trainable.check_data({**made.defaults, **check_config(self.trainable, config)}, made.inputs)
         values = [*({**made.defaults, **self.config(self.sampler.configs(0, 1)[0])}).items(), *self.space.extremes()]
-        return replace(made, warnings=(*made.warnings, *(words for value, words in made.cautions.items() if value in values)))
+        cautions = [words for value, words in made.cautions.items() if value in values]
+        return replace(made, warnings=(*made.warnings, *cautions, *(self._unheard() if part == "search" else ())))
 
     @cached_property
     def _fixed(self) -> dict[str, Any]:
@@ -159,6 +185,10 @@ class Search:
         checked = check_config(self.trainable, config)
         if isinstance(self.trainable, Checks):
             self.trainable.check(checked, self.study.settings)
+
+
+def _listed(steps: Iterable[int]) -> str:
+    return ", ".join(f"{step:,}" for step in steps)
 
 
 @dataclass(frozen=True, eq=False)

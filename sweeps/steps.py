@@ -17,7 +17,7 @@ from cluster.steps import TrialReport, TrialTask
 from results import Ledger, Plan, ResultRow, reports, series
 from results.identity import config_id, trial_seed
 from results.reports import ReportRow
-from sweeps.endings import SCHEDULER, failure_words, kept_rules, shown, stop_words
+from sweeps.endings import SCHEDULER, early, failure_words, kept_rules, shown, stop_words
 from sweeps.feed import HOPELESS_DEATHS, Backlog, Point, Tally
 from sweeps.pruning import folder_of, prune
 from sweeps.search import Search
@@ -261,7 +261,8 @@ class StepFeed:
         best = self._sign * np.array([self.tally.best, made.value])
         if np.isfinite(best).any():
             self.tally.best = float(self._sign * np.nanmax(best))
-        self._tell(f"trial {made.trial} completed: {shown(made.value, self._metric)}{self._prune(made) if taken else ''}")
+        cut = f" at step {made.step:,}{short}" if (short := early(made.step, made.last)) else ""
+        self._tell(f"trial {made.trial} completed{cut}: {shown(made.value, self._metric)}{self._prune(made) if taken else ''}")
 
     def failed(self, attempt: int, error: str) -> None:
         """Accepts a failure."""

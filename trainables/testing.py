@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from trainables.contract import Context, Prepared, Trainable, TrainableError, check_config
-from trainables.stepping import Exports, Prunes, Report, StepContext, Stepping
+from trainables.stepping import Announces, Exports, Prunes, Report, StepContext, Stepping
 from trainables.timeline import Protocol
 
 
@@ -106,8 +106,13 @@ def check_stepping(
         steps = [report.step for report in whole]
         assert steps == sorted(set(steps)), f"configuration {i}: steps must ascend, they are {steps}"
         last = trainable.last_step(complete)
-        diverged = not math.isfinite(whole[-1].metrics.get(trainable.objective, math.nan))
+        silent = [report.step for report in whole if trainable.objective not in report.metrics]
+        assert not silent, f"configuration {i}: no {trainable.objective} in the reports at steps {silent}; NaN says that a trial diverged"
+        diverged = not math.isfinite(whole[-1].metrics[trainable.objective])
         assert steps[-1] == last or diverged, f"configuration {i} ended at step {steps[-1]} and said its last would be {last}"
+        if isinstance(trainable, Announces) and not diverged:
+            said = list(trainable.reports_at(complete, settings))
+            assert steps == said, f"configuration {i} reports at {steps} and said it would at {said}"
         unknown = {name for report in whole for name in report.metrics} - {m.name for m in trainable.metrics}
         assert not unknown, f"metrics reported and not declared: {', '.join(sorted(unknown))}"
         assert _equal(whole, run("again")), f"configuration {i} does not repeat: the same seed gives other reports"

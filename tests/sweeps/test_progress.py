@@ -120,7 +120,7 @@ def test_below_the_bar_are_the_trials_at_work_with_their_own_rate_and_time_left(
         progress._bar.refresh()
     shown = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue())
     last = shown[shown.rindex("4 of 48") :].replace("\n", " ")
-    assert "2 steps/s, at most 1:15:00 left" in last and "3 stopped" in last and "5.00%" in " ".join(last.split())
+    assert "2 steps/s, 1:15:00 left if all go on" in " ".join(last.split()) and "3 stopped" in last and "5.00%" in " ".join(last.split())
     assert re.search(r"trial +rank +rate +step +skill +s/step +left", last), last
     assert re.search(r" 3 +3 +0\.0001234 +0 of 200 +… +… +… .* 12 +12 +0\.0001234 +40 of 200 +3\.12% +2 +0:04:10 ", last), last
     assert "trial 3 working for 70 s on the first report" in last

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from cluster.session import ray_session
 from results import Ledger, reports
 from search_spaces import SpaceError
 from search_spaces.stopping import Decision, Rules
@@ -77,10 +78,11 @@ def test_a_study_of_trials_that_report_stops_the_poor_and_says_why(tmp_path):
 @pytest.mark.ray
 def test_a_trial_that_reached_its_last_step_is_completed_whatever_its_place(tmp_path):
     coarse = {"settings": {"every": 12}, "scheduler": {"kind": "asha", "grace": 2, "factor": 2}}
-    run(study(space={"goal": GOALS[:3]}, **coarse), tmp_path, slots=1)
-    run(study(space={"goal": [*GOALS[:6], 0.05]}, **coarse), tmp_path, slots=1)  # the scheduler is rebuilt from the first three
     mixed = {"goal": [1.0, 0.0], "paces": [24, 12]}
-    run(study(name="mixed", fixed={}, space=mixed, **coarse), tmp_path, slots=1)
+    with ray_session(None, 1):
+        run(study(space={"goal": GOALS[:3]}, **coarse), tmp_path, slots=1)
+        run(study(space={"goal": [*GOALS[:6], 0.05]}, **coarse), tmp_path, slots=1)  # the scheduler is rebuilt from the first three
+        run(study(name="mixed", fixed={}, space=mixed, **coarse), tmp_path, slots=1)
     with Ledger.open(tmp_path / "walks" / LEDGER, readonly=True) as ledger:
         assert ledger.counts()["completed"] == 7 and not ledger.events("stopped")
     behind = open_study("walks", tmp_path).why(1)
