@@ -102,6 +102,8 @@ def gc(
     gone = store.collect(0 if all else size(limit, "--limit") if limit else None, _age(older) if older else None)
     left = store.entries()
     say(f"Removed {len(gone)} tables, {_amount(sum(e.bytes for e in gone))}; {len(left)} left, {_amount(sum(e.bytes for e in left))}.")
+    for note in store.use.notes:
+        say(Text(note, "yellow"))
 
 
 @app.command()
@@ -119,13 +121,16 @@ def warm(study: StudyArg, set_: SetOpt = None) -> None:
     with loaded.located(), BuildProgress(out) as progress, offered(progress.watching(store)):
         search = Search(loaded)
         search.check()
-        prepared = search.prepare()
+        prepared, left = search.prepare(), 0
         if isinstance(search.trainable, Warms):
-            for config in search.sampler.configs(0, min(search.sampler.size, _MOST)):
+            left = max(search.sampler.size - _MOST, 0)
+            for config in search.sampler.configs(0, search.sampler.size - left):
                 complete = {**prepared.defaults, **check_config(search.trainable, search.config(config))}
                 search.trainable.warm(complete, prepared.inputs)
     for line in usage_lines(Usage(use=store.use)) or [Text(f"{loaded.name}: {loaded.trainable} asks for no tables.")]:
         say(line)
+    if left:
+        say(Text(f"Tables of the first {_MOST:,} configurations were made; the other {left:,} may ask for more while they run.", "yellow"))
 
 
 def usage_lines(usage: Usage) -> list[Text]:
@@ -151,14 +156,14 @@ def _find(store: Store, key: str) -> Entry:
 
 def _what(entry: Entry) -> str:
     """What a table is of, from the short ones of what identifies it."""
-    name = str(entry.spec.get("name", entry.spec.get("forecaster", "")))
+    name = str(entry.spec.get("forecaster", ""))
     rest = [f"{k}={_text(v)}" for k, v in entry.spec.items() if isinstance(v, (int, float, str)) and _short(k, v)]
     return " ".join([name, *rest]).strip()
 
 
 def _short(key: str, value: Any) -> bool:
     hashed = isinstance(value, str) and re.fullmatch(r"[0-9a-f]{16,}", value)
-    return key not in ("name", "forecaster", "version", "rules") and not hashed and value not in ("", "none", 0)
+    return key not in ("forecaster", "version") and not hashed and value not in ("", "none", 0)
 
 
 def _text(value: Any) -> str:

@@ -16,6 +16,8 @@ from typing import Any
 
 import numba
 
+from trainables.temporary import own_folder
+
 _config: Any = numba.config  # its attributes are made at import
 
 
@@ -25,12 +27,15 @@ def kernels_of(folder: Path) -> Iterator[None]:
     source = b"".join(path.read_bytes() for path in sorted(folder.glob("*.py")))
     name = f"kernels-{blake2b(source, digest_size=8).hexdigest()}"
     before = _config.CACHE_DIR
-    base = Path(before) if before else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphasweep"
     try:
+        base = Path(before) if before else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphasweep"
         (base / name).mkdir(parents=True, exist_ok=True)
-    except OSError:
-        base = Path(tempfile.gettempdir()) / f"alphasweep-{os.getuid()}"
-        (base / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    except (OSError, RuntimeError):  # not for us to write, or a user without a home
+        try:
+            base = own_folder()
+        except OSError:  # what another user may write is never run
+            base = Path(tempfile.mkdtemp(prefix="alphasweep-"))
+        (base / name).mkdir(exist_ok=True)
     _config.CACHE_DIR = str(base / name)
     try:
         yield

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -45,14 +44,14 @@ class Wait:
 
 @dataclass(frozen=True)
 class Failed:
-    """Somebody else's build has just raised this."""
+    """Somebody's build has lately raised this, or killed those who tried."""
 
     error: Exception
 
 
 @dataclass(frozen=True)
 class Refused:
-    """A delivery under a lease that has ended."""
+    """The lease has ended and somebody else builds: the rows were kept if they could be, and are to be claimed."""
 
 
 @dataclass(frozen=True)
@@ -90,11 +89,6 @@ class Usage:
     shared_bytes: int = 0
     apart_bytes: int = 0
 
-    @property
-    def rows_per_second(self) -> float:
-        """Rows built in a second of building; NaN where none were."""
-        return self.use.rows_built / self.use.seconds_built if self.use.seconds_built else math.nan
-
 
 def place(have: TableLike, begin: int, end: int, table: TableLike, first: int, stop: int) -> int | None:
     """Finds rows of a table among those of another of its key.
@@ -115,8 +109,3 @@ def place(have: TableLike, begin: int, end: int, table: TableLike, first: int, s
     if not (begin <= at and after <= end):
         return None
     return at if have.depends(at, after) == table.depends(first, stop) else None
-
-
-def named(table: TableLike) -> str:
-    """Returns what to call a table in messages."""
-    return table.where or f"{table.kind} of {', '.join(table.symbols)}"

@@ -1,27 +1,32 @@
 """Who takes a table, who builds it and who waits: what a run's keeper decides, without Ray.
 
 One build at a time for a key, however many ask, and what the disk has is never built. Only the keeper reads and writes the store. A
-worker that builds sends signs of life; if they end, the next one that asks builds.
+worker that builds delivers pieces and sends signs of life; if they end, the next one that asks builds what is left. Rows are the same
+whoever builds them, so those that come late are taken too.
 """
 
 from __future__ import annotations
 
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 
-from cluster.cache.answers import Build, Building, Failed, Ready, Refused, Usage, Wait, named, place
-from cluster.cache.records import Loaded, TableLike, Use
+from cluster.cache.answers import Build, Building, Failed, Ready, Refused, Usage, Wait, place
+from cluster.cache.records import CacheError, Loaded, TableLike, Use
+from cluster.cache.rows import Piece, Seen, named, runs
 from cluster.cache.store import Store
 
 PATIENCE_SECONDS = 20.0  # without a sign of life, after which a build is given to another
-FAILURE_SECONDS = 1.0  # at least this long, and as long as it took to fail, a failed build is not tried again
-MOST_HELD = 64  # keys kept from being evicted on disk
+FAILURE_SECONDS = 1.0  # at least this long, and as long as it took to fail, a failed build is not tried again; twice that the next time
+LONGEST_FAILURE = 600.0
+MOST_LOST = 2  # builders of the same rows, after which nobody is told to build them
+LOOK_SECONDS = 0.5  # between two looks whether another study still builds
+_MOST_LATE = 64  # builders without a sign of life that may still deliver
 
 
 @dataclass
@@ -49,10 +54,30 @@ class _Lease:
     found_seconds: float
     lock: ExitStack
     done: int = 0
+    built: int = 0
+    loose: list[Piece] = field(default_factory=list)  # what could not be kept on disk
 
     @property
     def total(self) -> int:
         return sum(b - a for a, b in self.missing)
+
+    @property
+    def address(self) -> str:
+        return _address(self.table, self.first, self.stop)
+
+
+@dataclass
+class _Elsewhere:
+    table: TableLike
+    began: float
+    looked: float
+
+
+@dataclass
+class _Failure:
+    error: Exception
+    until: float
+    times: int
 
 
 class Claims:
@@ -79,11 +104,13 @@ class Claims:
         self._store, self._put, self._patience, self._room, self._clock = store, put, patience, room, clock
         self._shared: dict[str, list[_Shared]] = {}
         self._leases: dict[str, _Lease] = {}
-        self._elsewhere: dict[str, tuple[TableLike, float]] = {}  # what another study's process builds, since when
-        self._failures: dict[str, tuple[Exception, float]] = {}
+        self._late: dict[str, _Lease] = {}
+        self._elsewhere: dict[str, _Elsewhere] = {}  # what another study's process builds
+        self._failures: dict[str, _Failure] = {}
+        self._losses: dict[str, int] = {}
+        self._seen = Seen()
         self._keys: set[str] = set()
         self._readers: set[str] = set()
-        self._held: set[str] = set()
         self._use, self._usage = Use(), Usage()
 
     # What workers ask.
@@ -93,9 +120,10 @@ class Claims:
         self._expire()
         if (share := self._find(table, first, stop)) is not None:
             return self._ready(share, table, first, stop, who)
-        if (failure := self._failures.get(_address(table, first, stop))) is not None:
-            return Failed(failure[0])
-        if table.key in self._leases:
+        address = _address(table, first, stop)
+        if (failure := self._failures.get(address)) is not None and failure.until > self._clock():
+            return Failed(failure.error)
+        if table.key in self._leases or (table.key in self._elsewhere and self._builds_elsewhere(table.key)):
             return Wait(self._progress(table.key))
         lock = self._lock(table.key)
         if lock is None and table.key in self._elsewhere:
@@ -108,55 +136,71 @@ class Claims:
             each = loaded.seconds / max(loaded.nbytes // (8 * len(table.columns)), 1)
             if not missing:
                 return self._ready(self._share(table, loaded, first, stop, each), table, first, stop, who)
-            if lock is None:
-                self._elsewhere[table.key] = (table, self._clock())
-                return Wait(self._progress(table.key))
             now = self._clock()
+            if lock is None:
+                self._elsewhere[table.key] = _Elsewhere(table, now, now)
+                return Wait(self._progress(table.key))
+            if self._losses.get(address, 0) >= MOST_LOST:
+                return Failed(CacheError(f"building {named(table)} killed its worker twice; it is not tried again in this run"))
             lease = _Lease(uuid.uuid4().hex, table, first, stop, missing, who, now, now, each, stack.pop_all())
             self._leases[table.key] = lease
+            for late in self._late.values():
+                if late.table.key == table.key:
+                    self.note(f"{named(table)}: {late.who} stopped building it without a word, another began again.")
         return Build(lease.name, tuple(missing))
 
     def waiting(self, key: str) -> str | None:
         """Says how far the build of a key is, or None when it is worth claiming again."""
         self._expire()
-        if key in self._elsewhere and (lock := self._lock(key)) is not None:
-            lock.close()
-            del self._elsewhere[key]
+        self._builds_elsewhere(key)
         return self._progress(key) if key in self._leases or key in self._elsewhere else None
 
     def progress(self, name: str, done: int) -> bool:
-        """Takes a sign of life; False if the lease has ended."""
+        """Takes a sign of life; False if the lease has ended and somebody else builds."""
         if (lease := self._lease(name)) is not None:
             lease.sign, lease.done = self._clock(), done
         return lease is not None
 
-    def deliver(self, name: str, arrays: Sequence[np.ndarray], seconds: float) -> Ready | Refused:
-        """Takes what was built, keeps it on disk and shares it.
+    def deliver(self, name: str, table: TableLike, piece: Piece, over: bool) -> Ready | Refused | None:
+        """Takes a piece of what was built and keeps it on disk, in time or not; shares the whole after the last one.
 
         Args:
             name: Of the lease.
-            arrays: float64 (W, b − a) for each missing run [a, b).
-            seconds: It took to build them.
+            table: Which.
+            piece: Rows of it, within one of the lease's missing runs.
+            over: Whether this is the last one.
+
+        Returns:
+            After the last piece, what was asked for with the lease, or that it is to be claimed again; else None.
         """
-        if (lease := self._lease(name)) is None:
-            return Refused()
-        table = lease.table
-        del self._leases[table.key]
-        with lease.lock, self._busy():
-            for (a, b), values in zip(lease.missing, arrays, strict=True):
-                self._store.add(table, a, values, seconds * (b - a) / lease.total)  # what cannot be kept is noted there
+        lease = self._lease(name)
+        with self._busy():
+            sentence = self._store.add(table, piece.first, piece.values, piece.seconds, lease.total if lease else 0)
+        self._seen.add(table, [(piece.first, piece.stop)])
+        self._use.rows_built += piece.stop - piece.first
+        self._use.seconds_built += piece.seconds
+        self._use.bytes_built += piece.values.nbytes
+        if lease is None:
+            return Refused() if over else None
+        lease.sign, lease.built = self._clock(), lease.built + piece.stop - piece.first
+        lease.done = lease.built
+        self._losses.pop(lease.address, None)
+        if sentence:
+            lease.loose.append(piece)
+        if not over:
+            return None
+        self._failures.pop(lease.address, None)
+        self._end(lease)
         loaded = self._load(table)
-        whole = np.ones(len(table.times), bool)
+        missing = np.zeros(len(table.times), bool)
         for a, b in loaded.missing:
-            whole[a:b] = False
-        for (a, b), values in zip(lease.missing, arrays, strict=True):
-            loaded.values[:, a:b] = values
-            whole[a:b] = True
-        self._use.rows_built += lease.total
-        self._use.seconds_built += seconds
-        self._use.bytes_built += sum(values.nbytes for values in arrays)
-        loaded = replace(loaded, missing=_runs(~whole))
-        share = self._share(table, loaded, lease.first, lease.stop, lease.found_seconds, lease.total)
+            missing[a:b] = True
+        for loose in lease.loose:
+            loaded.values[:, loose.first : loose.stop] = loose.values
+            missing[loose.first : loose.stop] = False
+        if missing[lease.first : lease.stop].any():  # somebody removed what was kept
+            return Refused()
+        share = self._share(table, replace(loaded, missing=runs(missing)), lease.first, lease.stop, lease.found_seconds)
         return self._ready(share, table, lease.first, lease.stop, lease.who)
 
     def failed(self, name: str, error: Exception | None) -> None:
@@ -164,16 +208,18 @@ class Claims:
 
         Args:
             name: Of the lease.
-            error: What to raise for everyone who asks for the same rows now; None lets the next one try, who may have what the first
-                one lacked.
+            error: What to raise for everyone who asks for the same rows, for a while that doubles each time; None lets the next one
+                try, as where somebody stopped the builder.
         """
         if (lease := self._lease(name)) is None:
             return
         self._end(lease)
         self._usage = replace(self._usage, failed=self._usage.failed + 1)
         if error is not None:
-            until = self._clock() + max(FAILURE_SECONDS, self._clock() - lease.began)
-            self._failures[_address(lease.table, lease.first, lease.stop)] = (error, until)
+            before, now = self._failures.get(lease.address), self._clock()
+            times = before.times + 1 if before else 0
+            seconds = min(max(FAILURE_SECONDS, now - lease.began) * 2**times, LONGEST_FAILURE)
+            self._failures[lease.address] = _Failure(error, now + seconds, times)
 
     def lost(self, number: str) -> None:
         """Learns that an object is not there any more."""
@@ -194,7 +240,7 @@ class Claims:
         self._expire()
         now = self._clock()
         here = [Building(named(x.table), x.done, x.total, now - x.began) for x in self._leases.values()]
-        return here + [Building(named(t), 0, 0, now - began) for t, began in self._elsewhere.values()]
+        return here + [Building(named(x.table), 0, 0, now - x.began) for x in self._elsewhere.values()]
 
     def usage(self) -> Usage:
         """Returns what was asked of this keeper so far."""
@@ -213,7 +259,7 @@ class Claims:
         shares = self._shared.get(table.key, [])
         return next((s for s in shares if place(s.table, s.first, s.stop, table, first, stop) is not None), None)
 
-    def _share(self, table: TableLike, loaded: Loaded, first: int, stop: int, each: float, built: int = 0) -> _Shared:
+    def _share(self, table: TableLike, loaded: Loaded, first: int, stop: int, each: float) -> _Shared:
         # All the rows known around those asked for: so that folds of one series share an object.
         begin = max((b for _, b in loaded.missing if b <= first), default=0)
         end = min((a for a, _ in loaded.missing if a >= stop), default=len(table.times))
@@ -228,7 +274,7 @@ class Claims:
         while sum(s.nbytes for s in everything) > self._room and everything[0] is not share:
             self.lost(everything.pop(0).number)
         self._keys.add(table.key)
-        found = end - begin - built - sum(s.stop - s.first for s in smaller)
+        found = self._seen.add(table, [(begin, end)])
         self._use.rows_found += found
         self._use.seconds_saved += each * found
         self._use.bytes_found += found * 8 * len(values)
@@ -252,12 +298,7 @@ class Claims:
 
     def _load(self, table: TableLike) -> Loaded:
         with self._busy():
-            if table.key not in self._held:
-                if len(self._held) >= MOST_HELD:
-                    self._store.close()
-                    self._held.clear()
-                self._store.hold(table.key)
-                self._held.add(table.key)
+            self._store.hold(table.key)
             return self._store.load(table, 0, len(table.times))
 
     def _lock(self, key: str) -> ExitStack | None:
@@ -268,9 +309,32 @@ class Claims:
             return None
         return stack
 
+    def _builds_elsewhere(self, key: str) -> bool:
+        # Everyone who waits asks twice a second and more: the disk is looked at for all of them.
+        if (there := self._elsewhere.get(key)) is None:
+            return False
+        if self._clock() - there.looked >= LOOK_SECONDS:
+            there.looked = self._clock()
+            if not self._store.is_building(key):
+                del self._elsewhere[key]
+        return key in self._elsewhere
+
     def _lease(self, name: str) -> _Lease | None:
         self._expire()
-        return next((x for x in self._leases.values() if x.name == name), None)
+        return next((x for x in self._leases.values() if x.name == name), None) or self._revived(name)
+
+    def _revived(self, name: str) -> _Lease | None:
+        # It was busy, not dead, and nobody else has begun.
+        lease = self._late.get(name)
+        if lease is None or lease.table.key in self._leases or (lock := self._lock(lease.table.key)) is None:
+            return None
+        del self._late[name]
+        lease.lock, lease.sign = lock, self._clock()
+        self._leases[lease.table.key] = lease
+        self._usage = replace(self._usage, lost=self._usage.lost - 1)
+        if (losses := self._losses.pop(lease.address, 0)) > 1:
+            self._losses[lease.address] = losses - 1
+        return lease
 
     def _end(self, lease: _Lease) -> None:
         del self._leases[lease.table.key]
@@ -280,14 +344,16 @@ class Claims:
         now = self._clock()
         for lease in [x for x in self._leases.values() if now - x.sign > self._patience]:
             self._end(lease)
+            self._late[lease.name] = lease
+            while len(self._late) > _MOST_LATE:
+                del self._late[next(iter(self._late))]
+            self._losses[lease.address] = self._losses.get(lease.address, 0) + 1
             self._usage = replace(self._usage, lost=self._usage.lost + 1)
-            self.note(f"{named(lease.table)}: {lease.who} stopped building it without a word, another began again.")
-        self._failures = {address: f for address, f in self._failures.items() if f[1] > now}
 
     def _progress(self, key: str) -> str:
         if (lease := self._leases.get(key)) is not None:
             return f"{named(lease.table)}: {lease.who} has built {lease.done:,} of {lease.total:,} rows"
-        return f"{named(self._elsewhere[key][0])}: another study builds it"
+        return f"{named(self._elsewhere[key].table)}: another study builds it"
 
     @contextmanager
     def _busy(self) -> Iterator[None]:
@@ -300,8 +366,3 @@ class Claims:
 
 def _address(table: TableLike, first: int, stop: int) -> str:
     return f"{table.key}-{table.depends(first, stop)}"
-
-
-def _runs(wanted: np.ndarray) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], wanted, [False]]).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]

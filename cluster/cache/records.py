@@ -75,11 +75,13 @@ class Loaded:
 
 @dataclass
 class Use:
-    """What a cache did; of several caches, add them up.
+    """What a cache did in a session, each row once; of several caches, add them up.
+
+    What a sum cannot know: a table that the driver asks its store for and the workers their keeper counts for both.
 
     Attributes:
         tables: Different tables asked for.
-        rows_found, seconds_saved, bytes_found: What did not have to be built.
+        rows_found, seconds_saved, bytes_found: What did not have to be built and was not built in this session.
         rows_built, seconds_built, bytes_built: What had to be.
         notes: What went wrong without stopping anything, in sentences, each once.
     """

@@ -57,8 +57,13 @@ class Name:
 
 def parse(name: str) -> Name | None:
     """Returns what a file's name says, or None if it is not one of ours."""
-    match = _NAME.fullmatch(name)
-    return Name(match[1], match[2], int(match[3]), int(match[4]), match[5], match[6]) if match else None
+    if (match := _NAME.fullmatch(name)) is None:
+        return None
+    try:
+        datetime.fromisoformat(match[1]), datetime.fromisoformat(match[2])
+    except ValueError:  # a date that is none
+        return None
+    return Name(match[1], match[2], int(match[3]), int(match[4]), match[5], match[6])
 
 
 def stamp(time: np.datetime64) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import tempfile
 from pathlib import Path
 from typing import Final
 
@@ -19,13 +18,22 @@ _UNITS: Final = {"": 1, "B": 1} | {
 
 
 def default_root() -> Path:
-    """Returns $ALPHASWEEP_CACHE, else alphasweep/tables in $XDG_CACHE_HOME or ~/.cache."""
+    """Returns $ALPHASWEEP_CACHE, else alphasweep/tables in $XDG_CACHE_HOME or ~/.cache.
+
+    Raises:
+        CacheError: The user has no home, and somebody else has what would be used instead.
+    """
     if named := os.environ.get(ROOT_VARIABLE):
         return Path(named).expanduser().absolute()
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphasweep"
     except RuntimeError:  # a user without a home, as in some containers
-        base = Path(tempfile.gettempdir()) / f"alphasweep-{os.getuid()}"
+        from trainables.temporary import own_folder
+
+        try:
+            base = own_folder()
+        except OSError as error:
+            raise CacheError(f"{error} {ROOT_VARIABLE} says where tables are kept.") from None
     return base.absolute() / "tables"
 
 

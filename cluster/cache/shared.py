@@ -16,9 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from cluster.cache.answers import Build, Failed, Ready, Refused, Wait, named, place
+from cluster.cache.answers import Build, Failed, Ready, Refused, Wait, place
 from cluster.cache.records import Build as BuildRows
 from cluster.cache.records import CacheError, TableLike
+from cluster.cache.rows import Piece, checked, named, pieces
 
 BEAT_SECONDS = 2.0  # between two signs of life
 ANSWER_SECONDS = 300.0  # after which a keeper that reads a slow disk is not waited for; its death is noticed at once
@@ -70,16 +71,16 @@ class SharedTables:
         Args:
             table: Which.
             first, stop: Rows, as positions in `table.times`.
-            build: Computes rows; called for each run of them that nobody has, if nobody else is building.
+            build: Computes rows; called for pieces of what nobody has, if nobody else is building. Each piece is delivered at once.
 
         Returns:
             float64 (W, stop − first), read-only; usually a view of Ray's object store.
 
         Raises:
-            CacheError: `build` gave something else than the rows. Otherwise what `build` raised, here or, just now, elsewhere.
+            CacheError: `build` gave something else than the rows. Otherwise what `build` raised, here or, lately, elsewhere.
         """
         if first == stop:
-            return _checked(table, first, stop, np.empty((len(table.columns), 0)))
+            return checked(table, first, stop, np.empty((len(table.columns), 0)))
         for held in self._held:
             if held.table.key == table.key and (at := place(held.table, held.first, held.stop, table, first, stop)) is not None:
                 return held.values[:, at - held.first : at - held.first + stop - first]
@@ -87,10 +88,11 @@ class SharedTables:
             return self._shared(table, first, stop, build)
         except KeeperError as why:
             self._note(f"{named(table)}: built for one process only. {why}")
-            return self._hold(table, first, _checked(table, first, stop, build(first, stop, lambda _: None)))
+            return self._hold(table, first, checked(table, first, stop, build(first, stop, lambda _: None)))
 
     def _shared(self, table: TableLike, first: int, stop: int, build: BuildRows) -> np.ndarray:
         who, losses = f"process {os.getpid()} on {socket.gethostname()}", 0
+        mine: list[Piece] = []  # built here and taken by nobody, so that nothing is built here twice
         while True:
             answer = self._ask("claim", table, first, stop, who)
             if isinstance(answer, Failed):
@@ -99,10 +101,10 @@ class SharedTables:
                 self._wait(table.key)
                 continue
             if isinstance(answer, Build):
-                arrays, delivered = self._build(table, answer, build)
+                delivered = self._build(table, answer, build, mine)
                 if not isinstance(delivered, Ready):
-                    if answer.missing == ((first, stop),):
-                        return self._hold(table, first, arrays[0])
+                    if (rows := _whole(table, first, stop, mine)) is not None:
+                        return self._hold(table, first, rows)
                     continue
                 answer = delivered
             try:
@@ -116,33 +118,43 @@ class SharedTables:
             rows = self._hold(table, answer.first, values[:, answer.at : answer.at + answer.stop - answer.first])
             return rows[:, first - answer.first : stop - answer.first]
 
-    def _build(self, table: TableLike, task: Build, build: BuildRows) -> tuple[list[np.ndarray], Ready | Refused | None]:
-        """Builds and delivers; returns the rows too, in case nobody takes them."""
-        arrays: list[np.ndarray] = []
-        began, done = time.perf_counter(), [0]
+    def _build(self, table: TableLike, task: Build, build: BuildRows, mine: list[Piece]) -> Ready | Refused | None:
+        """Builds and delivers, piece by piece; adds the pieces to `mine`, which are not built again."""
+        last, done, gone = max(b for _, b in task.missing), [0], ""
+
+        def told(rows: int) -> None:
+            done[0] = rows
+
+        def known_or_built(first: int, stop: int, counted: Callable[[int], None]) -> np.ndarray:
+            rows = _whole(table, first, stop, mine)
+            return build(first, stop, counted) if rows is None else rows
+
+        answer = None
         with self._alive(task.lease, done):
             try:
-                for a, b in task.missing:
-                    before = done[0]
-                    arrays.append(_checked(table, a, b, build(a, b, _counter(done, before))))
-                    done[0] = before + b - a
+                for piece in pieces(table, task.missing, known_or_built, told):
+                    mine.append(piece)
+                    if not gone:
+                        try:
+                            answer = self._ask("deliver", task.lease, table, piece, piece.stop == last)
+                        except KeeperError as why:
+                            gone = str(why)
+                            self._note(f"{named(table)}: built for one process only. {why}")
             except BaseException as error:
                 self._failed(task.lease, error)
                 raise
-            try:
-                return arrays, self._ask("deliver", task.lease, arrays, time.perf_counter() - began)
-            except KeeperError as why:
-                self._note(f"{named(table)}: built for one process only. {why}")
-                return arrays, None
+        return None if gone else answer
 
     def _failed(self, lease: str, error: BaseException) -> None:
-        # What is wrong with the request is wrong for everyone. What this process lacks, memory or a package, another may have.
-        shared = error if isinstance(error, ValueError) else None
+        # Who stops this process means nobody else. To read an error of another library the keeper would have to import it: words do.
+        shared = None
+        if isinstance(error, Exception):
+            shared = error if isinstance(error, ValueError) else CacheError(_words(error))
         try:
             self._ask("failed", lease, shared)
         except Exception:  # an error that does not travel
             with suppress(KeeperError):
-                self._ask("failed", lease, ValueError(f"{type(error).__name__}: {error}"))
+                self._ask("failed", lease, CacheError(_words(error)))
 
     @contextmanager
     def _alive(self, lease: str, done: list[int]) -> Iterator[None]:
@@ -211,21 +223,20 @@ class SharedTables:
                     self._keeper.note.remote(sentence)
 
 
-def _counter(done: list[int], before: int) -> Callable[[int], None]:
-    def count(rows: int) -> None:
-        done[0] = before + rows
+def _whole(table: TableLike, first: int, stop: int, built: list[Piece]) -> np.ndarray | None:
+    """Returns rows [first, stop) from pieces, or None if they are not all there."""
+    values, there = np.empty((len(table.columns), stop - first)), np.zeros(stop - first, bool)
+    for piece in built:
+        a, b = max(piece.first, first), min(piece.stop, stop)
+        if a < b:
+            values[:, a - first : b - first] = piece.values[:, a - piece.first : b - piece.first]
+            there[a - first : b - first] = True
+    values.flags.writeable = False
+    return values if there.all() else None
 
-    return count
 
-
-def _checked(table: TableLike, first: int, stop: int, values: np.ndarray) -> np.ndarray:
-    rows = np.ascontiguousarray(values, np.float64)
-    if rows.shape != (len(table.columns), stop - first):
-        raise CacheError(
-            f"{named(table)}: built {np.shape(values)} for rows {first} to {stop}; expected {(len(table.columns), stop - first)}"
-        )
-    rows.flags.writeable = False
-    return rows
+def _words(error: BaseException) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def _line(error: BaseException) -> str:

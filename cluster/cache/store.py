@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import resource
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from cluster.cache.folder import ABOUT, Folder, folder_of, folders
 from cluster.cache.keep import keep, shed
 from cluster.cache.lock import FileLock
 from cluster.cache.records import Build, CacheError, Entry, Loaded, TableLike, Use
+from cluster.cache.rows import Seen, checked, named, pieces, runs
 from cluster.cache.segment import BrokenError, Name, Segment, open_segment, stamp
 from cluster.cache.settings import amount, default_limit, default_root
 
@@ -31,6 +33,7 @@ __all__ = ["Entry", "Loaded", "Store", "TableLike", "Use", "default_limit", "def
 
 _FULL: Final = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _SHUT: Final = {errno.EROFS, errno.EACCES, errno.EPERM}
+_OTHER_FILES: Final = 200  # that a process has open besides those that hold tables
 _TOLD_AFTER, _TOLD_EVERY, _INSTANT = 1.0, 5.0, 0.03
 
 
@@ -52,15 +55,16 @@ class Store:
         self._held: dict[str, FileLock] = {}
         self._asked: set[str] = set()
         self._described: set[str] = set()
+        self._seen = Seen()
         self._counting = threading.Lock()
 
     def read(self, table: TableLike, first: int, stop: int, build: Build) -> np.ndarray:
-        """Returns rows [first, stop) of a table, building those that are not there; one process builds at a time.
+        """Returns rows [first, stop) of a table, building those that are not there, piece by piece; one process builds at a time.
 
         Args:
             table: Which.
             first, stop: Rows, as positions in `table.times`.
-            build: Computes rows; called for each run that is missing. What it raises is raised here.
+            build: Computes rows; called for pieces of what is missing, each of which is kept at once. What it raises is raised here.
 
         Returns:
             float64 (W, stop − first), C order, read-only.
@@ -72,12 +76,11 @@ class Store:
         if found.missing:
             with self.building(table.key, on_wait=lambda seconds: self.on_wait(table, seconds) if self.on_wait else None):
                 found = self._load(table, first, stop)
-                for a, b in found.missing:
-                    started = time.perf_counter()
-                    rows = _checked(table, a, b, build(a, b, lambda _: None))
-                    self.add(table, a, rows, time.perf_counter() - started)
-                    found.values[:, a - first : b - first] = rows
-        self._count(table, found)
+                total = sum(b - a for a, b in found.missing)
+                for piece in pieces(table, found.missing, build):
+                    self.add(table, piece.first, piece.values, piece.seconds, total)
+                    found.values[:, piece.first - first : piece.stop - first] = piece.values
+        self._count(table, first, stop, found)
         found.values.flags.writeable = False
         return found.values
 
@@ -88,10 +91,10 @@ class Store:
             CacheError: Rows that the table does not have.
         """
         found = self._load(table, first, stop)
-        self._count(table, found)
+        self._count(table, first, stop, found)
         return found
 
-    def add(self, table: TableLike, first: int, values: np.ndarray, seconds: float) -> str:
+    def add(self, table: TableLike, first: int, values: np.ndarray, seconds: float, whole: int = 0) -> str:
         """Keeps built rows, joined with shorter files beside them.
 
         Args:
@@ -99,6 +102,7 @@ class Store:
             first: Position of the first row.
             values: float64 (W, n).
             seconds: What building took.
+            whole: Rows of the build that these are a piece of: it is kept or not as one.
 
         Returns:
             "", or a sentence why they could not be kept, which is noted too.
@@ -106,16 +110,18 @@ class Store:
         Raises:
             CacheError: They are not rows of the table.
         """
-        rows = _checked(table, first, first + np.shape(values)[-1], values)
+        rows = checked(table, first, first + np.shape(values)[-1], values)
         with self._counting:
             self.use.rows_built += rows.shape[1]
             self.use.seconds_built += seconds
             self.use.bytes_built += rows.nbytes
+            self._seen.add(table, [(first, first + rows.shape[1])])
         if not rows.size:
             return ""
-        if rows.nbytes > self.limit:
+        nbytes = max(whole, rows.shape[1]) * 8 * len(rows)
+        if nbytes > self.limit:
             has = f"the cache may have {amount(self.limit)}"
-            return self._note(f"{_called(table)}: {amount(rows.nbytes)} are not kept, {has}. Set ALPHASWEEP_CACHE_LIMIT higher.")
+            return self._note(f"{named(table)}: {amount(nbytes)} are not kept, {has}. Set ALPHASWEEP_CACHE_LIMIT higher.")
         folder, lock = folder_of(self.root, table), evict.lock_of(self.root, table.key, evict.WRITE)
         try:
             while not self._take(lock):
@@ -129,7 +135,7 @@ class Store:
             if evict.total(self.root) > self.limit:
                 shed(folder, table, self._open, lambda: evict.total(self.root) > self.limit)
         except OSError as error:
-            return self._note(_not_kept(table, self.root, rows.nbytes, error))
+            return self._note(_not_kept(table, self.root, nbytes, error))
         finally:
             lock.release()
         if evict.total(self.root) > self.limit:
@@ -168,9 +174,17 @@ class Store:
         finally:
             lock.release()
 
+    def is_building(self, key: str) -> bool:
+        """Returns whether anybody builds a key, or looks just now whether somebody does; does not wait."""
+        return evict.lock_of(self.root, key, evict.BUILD).is_taken()
+
     def hold(self, key: str) -> None:
         """Keeps a key from being evicted until `close` or the end of the process; harmless when repeated."""
-        if key not in self._held:
+        if key in self._held:
+            return
+        if not _may_open(len(self._held) + _OTHER_FILES):
+            self._note(f"{len(self._held):,} tables are held, more files than a process may open (ulimit -n): the others may be removed.")
+        else:
             lock = evict.lock_of(self.root, key, evict.HOLD)
             while not self._take(lock, shared=True):  # somebody looks whether it is held, or evicts it
                 time.sleep(0.005)
@@ -238,7 +252,7 @@ class Store:
 
     def _load(self, table: TableLike, first: int, stop: int) -> Loaded:
         if not 0 <= first <= stop <= len(table.times):
-            raise CacheError(f"{_called(table)}: rows {first} to {stop} of {len(table.times)}")
+            raise CacheError(f"{named(table)}: rows {first} to {stop} of {len(table.times)}")
         values = np.full((len(table.columns), stop - first), np.nan)
         missing, seconds = np.ones(stop - first, bool), 0.0
         folder = folder_of(self.root, table)
@@ -251,7 +265,7 @@ class Store:
                     continue
                 for offset, at, rows in segment.valid(table):
                     low, skip = max(at - first, 0), offset + first - at
-                    for a, b in _runs(missing[low : max(at + rows - first, 0)]):
+                    for a, b in runs(missing[low : max(at + rows - first, 0)]):
                         for i, line in enumerate(values):
                             line[low + a : low + b] = segment.column(i)[low + a + skip : low + b + skip]
                         missing[low + a : low + b] = False
@@ -263,7 +277,7 @@ class Store:
             folder.touch()
             with suppress(OSError):
                 self._describe(folder, table)
-        return Loaded(values, [(a + first, b + first) for a, b in _runs(missing)], seconds, found * len(values) * 8)
+        return Loaded(values, [(a + first, b + first) for a, b in runs(missing)], seconds, found * len(values) * 8)
 
     def _open(self, path: Path, table: TableLike) -> Segment | None:
         try:
@@ -271,11 +285,11 @@ class Store:
         except FileNotFoundError:
             pass
         except OSError as error:
-            self._note(f"{_called(table)}: {path} cannot be read ({error.strerror or error}); its rows are built again.")
+            self._note(f"{named(table)}: {path} cannot be read ({error.strerror or error}); its rows are built again.")
         except BrokenError as error:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
-            self._note(f"{_called(table)}: {path} is damaged: {error}. It is removed and its rows are built again.")
+            self._note(f"{named(table)}: {path} is damaged: {error}. It is removed and its rows are built again.")
         return None
 
     def _describe(self, folder: Folder, table: TableLike) -> None:
@@ -305,13 +319,18 @@ class Store:
             self._note(f"{self.root} takes no locks ({error.strerror or error}): processes may build the same table twice.")
             return True
 
-    def _count(self, table: TableLike, found: Loaded) -> None:
+    def _count(self, table: TableLike, first: int, stop: int, found: Loaded) -> None:
+        there = np.ones(stop - first, bool)
+        for a, b in found.missing:
+            there[a - first : b - first] = False
+        size = 8 * len(table.columns)
         with self._counting:
             self._asked.add(table.key)
             self.use.tables = len(self._asked)
-            self.use.rows_found += found.nbytes // 8 // len(table.columns)
-            self.use.seconds_saved += found.seconds
-            self.use.bytes_found += found.nbytes
+            new = self._seen.add(table, [(a + first, b + first) for a, b in runs(there)])
+            self.use.rows_found += new
+            self.use.seconds_saved += found.seconds * new * size / max(found.nbytes, size)
+            self.use.bytes_found += new * size
 
     def _note(self, sentence: str) -> str:
         with self._counting:
@@ -320,16 +339,16 @@ class Store:
         return sentence
 
 
-def _checked(table: TableLike, first: int, stop: int, values: np.ndarray) -> np.ndarray:
-    rows = np.ascontiguousarray(values, np.float64)
-    if rows.shape != (len(table.columns), stop - first) or stop > len(table.times) or first < 0:
-        wanted = (len(table.columns), stop - first)
-        raise CacheError(f"{_called(table)}: built {np.shape(values)} for rows {first} to {stop} of {len(table.times)}; expected {wanted}")
-    return rows
-
-
-def _called(table: TableLike) -> str:
-    return table.where or f"{table.kind} {table.key}"
+def _may_open(count: int) -> bool:
+    # What a process may open at once is often little more than a thousand files, and may be raised.
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or count <= soft:
+        return True
+    wanted = 4 * count if hard == resource.RLIM_INFINITY else min(4 * count, hard)
+    with suppress(OSError, ValueError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+        return count <= wanted
+    return False
 
 
 def _not_kept(table: TableLike, root: Path, count: int, error: OSError) -> str:
@@ -340,9 +359,4 @@ def _not_kept(table: TableLike, root: Path, count: int, error: OSError) -> str:
     else:
         advice = "Set ALPHASWEEP_CACHE to another folder."
     reason = error.strerror or str(error)
-    return f"{_called(table)}: {amount(count)} could not be kept in {root} ({reason}); the study goes on. {advice}"
-
-
-def _runs(wanted: np.ndarray) -> list[tuple[int, int]]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], wanted, [False]]).astype(np.int8)))
-    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+    return f"{named(table)}: {amount(count)} could not be kept in {root} ({reason}); the study goes on. {advice}"

@@ -35,12 +35,12 @@ def truth(first: int, stop: int) -> np.ndarray:
 
 
 def build(log: Path, seconds: float, first: int, stop: int, done) -> np.ndarray:
-    """Builds slowly, and writes down that it did."""
+    """Builds slowly, all rows in so many seconds, and writes down that it did."""
     with open(log, "a") as out:
         out.write(f"{os.getpid()} {first} {stop}\n")
-    until = time.monotonic() + seconds
+    until = time.monotonic() + seconds * (stop - first) / N
     while time.monotonic() < until:
-        time.sleep(0.05)
+        time.sleep(0.005)
         done((stop - first) // 2)
     if (log.parent / "fail").exists():
         raise TrainableError("BTCUSD: no weights")
@@ -48,7 +48,14 @@ def build(log: Path, seconds: float, first: int, stop: int, done) -> np.ndarray:
 
 
 def built(log: Path) -> list[tuple[int, int, int]]:
-    return [tuple(map(int, line.split())) for line in log.read_text().splitlines()] if log.exists() else []
+    """Who built which rows, pieces taken together."""
+    found: list[tuple[int, int, int]] = []
+    for line in log.read_text().splitlines() if log.exists() else []:
+        pid, first, stop = map(int, line.split())
+        if found and found[-1][::2] == (pid, first):
+            first = found.pop()[1]
+        found.append((pid, first, stop))
+    return found
 
 
 class Worker:

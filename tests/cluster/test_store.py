@@ -12,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from cluster.cache import CacheError, Store, Use, default_limit, default_root
+from cluster.cache.rows import pieces
 from cluster.cache.segment import parse, stamp
 from trainables import tables
 from trainables.tables import Table
@@ -70,7 +71,18 @@ def read(root, table, first=0, stop=None):
     rows = store.read(table, first, stop, builder)
     assert same(rows, builder.rows[:, first:stop])
     assert not store.use.notes
-    return builder.asked
+    return joined(builder.asked)
+
+
+def joined(asked):
+    """Runs that were built in pieces, as one."""
+    found = []
+    for first, stop in asked:
+        if found and found[-1][1] == first:
+            found[-1] = (found[-1][0], stop)
+        else:
+            found.append((first, stop))
+    return found
 
 
 def files(root):
@@ -283,12 +295,65 @@ def test_use_counts_rows_seconds_and_bytes_and_adds_up(tmp_path):
     store.add(table, 0, truth(table)[:, :100], 8.0)
     store.read(table, 0, 150, Builder(table))
     use = store.use
-    assert (use.tables, use.rows_found, use.rows_built) == (1, 100, 150)
-    assert use.seconds_saved == pytest.approx(8.0) and use.seconds_built == pytest.approx(8.0, abs=0.5)
-    assert (use.bytes_found, use.bytes_built) == (100 * 24, 150 * 24)
+    assert (use.tables, use.rows_found, use.rows_built, use.seconds_saved) == (1, 0, 150, 0.0), "built here, not found"
+    assert use.seconds_built == pytest.approx(8.0, abs=0.5) and use.bytes_built == 150 * 24
+    later = Store(tmp_path)
+    for first, stop in ((0, 160), (20, 60), (0, 100)):
+        later.read(table, first, stop, Builder(table))
+    use = later.use
+    assert (use.rows_found, use.rows_built, use.bytes_found) == (150, 10, 150 * 24), "each row once"
+    assert use.seconds_saved == pytest.approx(8.0, abs=0.5)
     assert (use + Use(tables=2, rows_found=1, notes=["a", "a"])) == Use(
-        3, 101, 150, use.seconds_saved, use.seconds_built, use.bytes_found, use.bytes_built, ["a"]
+        3, 151, 10, use.seconds_saved, use.seconds_built, use.bytes_found, use.bytes_built, ["a"]
     )
+
+
+def test_what_was_built_before_an_interruption_is_kept(tmp_path):
+    table, asked = table_of(bars_of(2000)), []
+
+    def interrupted(first, stop, done):
+        asked.append((first, stop))
+        if len(asked) == 2:
+            raise KeyboardInterrupt
+        return truth(table)[:, first:stop]
+
+    with pytest.raises(KeyboardInterrupt):
+        Store(tmp_path).read(table, 0, 2000, interrupted)
+    assert asked[0] == (0, 256)
+    assert read(tmp_path, table) == [(256, 2000)]
+    assert len(files(tmp_path)) == 1
+
+
+@pytest.mark.parametrize(("each", "call", "most"), [(0.0, 0.0, 2), (0.1, 0.0, 40), (1.0, 0.0, 45), (1e-3, 100.0, 7)])
+def test_pieces_take_half_a_minute_where_that_is_more_than_a_call_costs(each, call, most):
+    table, now, told = table_of(bars_of(10_000)), [0.0], []
+
+    def build(first, stop, done):
+        now[0] += call + each * (stop - first)
+        done(stop - first)
+        return np.zeros((3, stop - first))
+
+    made = list(pieces(table, [(100, 200), (300, 10_000)], build, told.append, lambda: now[0]))
+    assert joined([(p.first, p.stop) for p in made]) == [(100, 200), (300, 10_000)] and len(made) <= most
+    assert told == sorted(told) and told[-1] == 9_800
+    if not call:
+        assert all(p.seconds <= max(35.0, 600 * each) for p in made)
+
+
+def test_many_tables_may_be_held(tmp_path):
+    body = f"""
+import resource
+from cluster.cache import Store
+resource.setrlimit(resource.RLIMIT_NOFILE, (256, 800))
+store = Store({str(tmp_path)!r})
+for i in range(500):
+    store.hold(f"{{i:032x}}")
+assert not store.use.notes and len(store._held) == 500
+for i in range(1000):
+    store.hold(f"{{i:032x}}")
+assert len(store._held) == 601 and "more files than a process may open" in store.use.notes[0], store.use.notes
+"""
+    subprocess.run([sys.executable, "-c", body], cwd=ROOT, check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
 def test_joined_files_keep_the_seconds_of_both(tmp_path):

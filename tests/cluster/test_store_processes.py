@@ -23,8 +23,9 @@ table = table_of(bars_of(400))
 def say(word):
     print(word, flush=True)
 def slow(first, stop, done):
-    (side / f"build-{os.getpid()}").touch()
-    say("building")
+    if first == 0:  # of two pieces
+        (side / f"build-{os.getpid()}").touch()
+        say("building")
     while not (side / "enough").exists():
         time.sleep(0.01)
     return truth(table)[:, first:stop]
@@ -232,4 +233,4 @@ def test_what_is_being_read_may_be_removed(tmp_path):
     line = segment.column(1)
     assert Store(tmp_path).remove(table.key) > 0
     assert files(tmp_path) == []
-    assert same(line[None], truth(table)[1:2])
+    assert len(line) >= 256 and same(line[None], truth(table)[1:2, : len(line)])

@@ -75,7 +75,7 @@ def test_tables_are_made_beforehand_listed_shown_and_removed(place, capsys):
 def test_a_damaged_table_is_named_and_built_again(place, capsys):
     alphasweep(capsys, "cache", "warm", "small.yaml", "--set", "space.forecaster=[naive]")
     entry = Store().entries()[0]
-    (file,) = (place / "tables" / "forecasts" / entry.key).glob("*.arrow")
+    file = min((place / "tables" / "forecasts" / entry.key).glob("*.arrow"))
     body = bytearray(file.read_bytes())
     body[len(body) // 2] ^= 1
     file.write_bytes(body)
@@ -97,6 +97,18 @@ def test_a_damaged_table_is_named_and_built_again(place, capsys):
 def test_wrong_words_are_told_in_a_line(place, capsys, args, message):
     code, text = alphasweep(capsys, "cache", *args)
     assert code == 2 and message in text and "Traceback" not in text
+
+
+def test_what_is_left_out_or_stays_is_said(place, capsys, monkeypatch):
+    monkeypatch.setattr("sweeps.cli_cache._MOST", 3)
+    text = alphasweep(capsys, "cache", "warm", "small.yaml", "--set", "space.forecaster=[naive, empirical]")[1]
+    assert "Tables of the first 3 configurations were made; the other 5 may ask for more" in text
+    stray = next((place / "tables" / "forecasts").iterdir()) / f"20241399T000000_20250101T000000_5rows_1ms_{'0' * 32}_{'0' * 32}.arrow"
+    stray.touch()
+    assert alphasweep(capsys, "cache", "ls")[0] == 0
+    monkeypatch.setattr("cluster.cache.evict.evict", lambda *_: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    code, text = alphasweep(capsys, "cache", "gc", "--all")
+    assert code == 0 and "cannot be removed (Permission denied)" in text
 
 
 def test_a_study_without_tables_says_so(place, capsys):
