@@ -4,6 +4,8 @@
 
 Parts: `simulator`, forward and backward of the differentiable simulator, against Python loops over bars of torch operations over the
 batch: the formulas of SPEC F.5 and nothing else, and the tests' reference, which like ours takes terms per window and missing bars.
+`training`, whole optimiser steps: ours, and the same network on the same windows as one would train it with torch alone, a Dataset and a
+DataLoader of windows, a loop over bars, AdamW; and what of a step is the network's, which both have.
 One thread, pinned to one core. Engines take turns, so that a busy neighbour slows all of them alike; the figure is the median of CPU
 seconds of the process, and wall seconds are kept in the JSON. What the engines return must agree, or the program stops.
 """
@@ -11,6 +13,7 @@ seconds of the process, and wall seconds are kept in the JSON. What the engines 
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import platform
@@ -157,8 +160,129 @@ def show_simulator(rows: list[Row]) -> Any:
     return out
 
 
+# Architecture, width, bars of a window; 16 windows a step.
+TRAININGS = (("mlp", 32, 48), ("nano", 32, 48), ("gru", 32, 48), ("classic", 32, 48), ("mlp", 32, 96), ("nano", 64, 96))
+
+
+class PlainTraining:
+    """A training as one would write it: the network and its dropout are ours, all around it is torch alone."""
+
+    def __init__(self, run: Any) -> None:
+        from torch.utils.data import DataLoader, RandomSampler
+
+        self.net, config = copy.deepcopy(run.net), run.chosen.config
+        series, length, self.config = run.series, config["seq_len"], config
+        features, market = torch.from_numpy(series.features), torch.from_numpy(series.market)
+        fee, ends = torch.tensor(series.fee), run._ends
+
+        class Windows(torch.utils.data.Dataset):
+            def __len__(self) -> int:
+                return len(ends)
+
+            def __getitem__(self, i: int) -> tuple[torch.Tensor, ...]:
+                rows = slice(ends[i] - length + 1, ends[i] + 1)
+                return features[rows], market[:, rows], fee[series.symbol[ends[i]]].float()
+
+        self.windows = Windows()
+        sampler = RandomSampler(self.windows, True, 10_000_000, torch.Generator().manual_seed(1))
+        self.batches = iter(DataLoader(self.windows, config["batch"], sampler=sampler))
+        self.optimiser = torch.optim.AdamW(self.net.parameters(), lr=config["learning_rate"], weight_decay=config["weight_decay"])
+        self.done = 0
+
+    def loss(self, features: torch.Tensor, market: torch.Tensor, fee: torch.Tensor, key: Any = None) -> torch.Tensor:
+        """Decodes, simulates by the loop over bars, and takes the log of wealth (SPEC F.4, F.5)."""
+        close, high, low, below, above = market.unbind(1)
+        b, s, buy_amount, sell_amount = self.net(features, key).sigmoid().unbind(-1)
+        bottom, top = torch.minimum(below, close), torch.maximum(above, close)
+        buy = bottom + b * (close - bottom)
+        sell = torch.maximum(close + s * (top - close), buy + close * 3e-4)
+        returns = plain_loop(close, high, low, buy, sell, buy_amount, sell_amount, fee=fee, temperature=0.002)
+        return -(torch.log1p(returns).mean(dim=1) * 8760.0).mean()
+
+    def step(self) -> None:
+        """Trains for a step."""
+        self.net.train()
+        self.optimiser.zero_grad()
+        self.loss(*next(self.batches), key=(1, self.done)).backward()
+        torch.nn.utils.clip_grad_norm_(self.net.parameters(), self.config["grad_clip"])
+        self.optimiser.step()
+        self.done += 1
+
+
+def measure_training(quick: bool) -> list[Row]:
+    """Times optimiser steps on the sample market, five coins."""
+    from trainables.policy.options import read
+    from trainables.policy.trainable import PolicyTrainable
+    from trainables.policy.trial import make_runs
+    from trainables.timeline import Protocol
+
+    data = {"source": "sample", "bars": 4320, "signal": 0.25, "symbols": ["BTCUSD", "ETHUSD", "SOLUSD", "LINKUSD", "UNIUSD"]}
+    prepared = PolicyTrainable().prepare(data, {}, Protocol(folds=1))
+    rows, calls = [], 4 if quick else 20
+    for arch, dim, bars in TRAININGS[:2] if quick else TRAININGS:
+        shape = {"arch": arch, "dim": dim, "seq_len": bars, "temperature_start": 0.002, "temperature_end": 0.002, "epochs": 10_000}
+        chosen = read({**prepared.defaults, **shape, "steps_per_epoch": calls})
+        [run] = make_runs(chosen, prepared.inputs, 1, "cpu")
+        run.advance()  # past the zero head, so that there is a gradient everywhere
+        plain = PlainTraining(run)
+        off = same_step(run, plain)
+        alone = [torch.randn(16, bars, run.net.spec.n_features), torch.randn(16, bars, 4)]
+
+        def network(net: Any = plain.net, alone: list[torch.Tensor] = alone) -> None:
+            net(alone[0], (1, 1)).backward(alone[1])
+
+        engines = {"torch alone": plain.step, "ours": run.advance, "the network alone": network}
+        times = in_turns(engines, 3 if quick else 9, {"torch alone": max(1, calls // 4), "ours": 1, "the network alone": calls})
+        times["ours"]["cpu_s"] /= calls  # a call is an epoch
+        times["ours"]["wall_s"] /= calls
+        for name, found in times.items():
+            ratio = times["torch alone"]["cpu_s"] / found["cpu_s"]
+            about = {"arch": arch, "dim": dim, "bars": bars, "engine": name, "largest_difference": off}
+            rows.append(about | found | {"steps_per_second": 1 / found["cpu_s"], "times_torch": ratio})
+    return rows
+
+
+def same_step(run: Any, plain: PlainTraining) -> float:
+    """Compares the gradients of one batch without dropout, and stops where they differ: timing that would compare different work."""
+    from trainables.policy.decode_torch import decode_logits
+    from trainables.policy.soft import simulate
+
+    features, market, fee = (torch.stack(x) for x in zip(*(plain.windows[i] for i in range(0, 160, 10)), strict=True))
+    plain.net.eval().zero_grad()
+    plain.loss(features, market, fee).backward()
+    theirs = torch.cat([p.grad.flatten() for p in plain.net.parameters()])
+    plain.net.zero_grad()
+    close, high, low, below, above = market.unbind(1)
+    orders = decode_logits(plain.net(features), close, below, above)
+    made = simulate(close, high, low, *orders, fee=fee.double(), temperature=0.002)
+    run._loss(made.returns, 8760.0, made.present).backward()
+    mine = torch.cat([p.grad.flatten() for p in plain.net.parameters()])
+    off = float((mine - theirs).abs().max() / theirs.abs().max())
+    if not off < 1e-3:
+        raise SystemExit(f"training: gradients differ by {off:.1e}")
+    return off
+
+
+def show_training(rows: list[Row]) -> Any:
+    """Lays the figures out for people."""
+    from rich.table import Table
+
+    out = Table(title="optimiser steps of 16 windows, one thread, float32")
+    for title in ("network", "bars", "engine"):
+        out.add_column(title)
+    for title in ("median CPU ms", "steps per second", "× torch alone"):
+        out.add_column(title, justify="right")
+    for r in rows:
+        figures = (f"{1e3 * r['cpu_s']:.2f}", f"{r['steps_per_second']:,.0f}", f"{r['times_torch']:.1f}")
+        out.add_row(f"{r['arch']} {r['dim']}", str(r["bars"]), r["engine"], *figures)
+    return out
+
+
 # A part is how to measure it, and how to show what was measured.
-PARTS: dict[str, tuple[Callable[[bool], list[Row]], Callable[[list[Row]], Any]]] = {"simulator": (measure_simulator, show_simulator)}
+PARTS: dict[str, tuple[Callable[[bool], list[Row]], Callable[[list[Row]], Any]]] = {
+    "simulator": (measure_simulator, show_simulator),
+    "training": (measure_training, show_training),
+}
 
 
 def machine(core: int | None) -> Row:

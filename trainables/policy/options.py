@@ -8,6 +8,7 @@ from itertools import combinations
 from typing import Any, Final
 
 from results.metrics import Metric
+from trainables.chronos2.model import located
 from trainables.contract import Parameter, TrainableError, nearest
 from trainables.features import FeatureSpec
 from trainables.forecast import HORIZONS, MINIMUM, Forecaster, make_forecaster
@@ -46,6 +47,9 @@ INPUT: Final = (
     Parameter("horizons", "1,24", "choice", choices=HORIZON_SETS, doc="forecasts among the features, bars ahead"),
     Parameter("feature_windows", "short", "choice", choices=("short", "hourly"), doc="windows of the features, see docs/features.md"),
     *(Parameter(name, name in ("volume", "calendar", "trend", "volatility"), "bool", doc=f"feature block {name}") for name in BLOCKS),
+    Parameter(
+        "without", "nothing", "choice", choices=("nothing", *BLOCKS), doc="a block left out all the same: one axis for one at a time"
+    ),
     Parameter("forecaster", "empirical", "choice", choices=FORECASTERS, doc="who forecasts"),
     Parameter("context", 168, "int", MINIMUM, 8192, unit="bars", doc="past bars the forecaster sees"),
     Parameter("decode", "midpoint", "choice", choices=MODES, doc="limits between close and forecast extreme, or up to decode_offset off"),
@@ -53,7 +57,7 @@ INPUT: Final = (
     Parameter("decode_horizon", 1, "int", min(HORIZONS), max(HORIZONS), unit="bars", doc="whose forecast low and high bound the limits"),
 )
 LOSS: Final = (
-    Parameter("loss", "sortino", "choice", choices=LOSS_NAMES, doc="what training makes large"),
+    Parameter("loss", "log_wealth", "choice", choices=LOSS_NAMES, doc="what training makes large"),
     Parameter("return_weight", 0.08, "float", 0.0, 100.0, doc="weight of the annual return beside the ratio"),
     Parameter("drawdown_weight", 1.0, "float", 0.0, 1000.0, doc="weight of the drawdown (loss sortino_drawdown)"),
     Parameter("smoothness", 0.0, "float", 0.0, 1e6, doc="weight of the mean change of returns between bars"),
@@ -70,8 +74,8 @@ TRAINING: Final = (
     Parameter("warmup", 50, "int", 0, 1_000_000, unit="steps", doc="steps in which the learning rate rises"),
     Parameter("weight_decay", 1e-4, "float", 0.0, 10.0, doc="of AdamW"),
     Parameter("grad_clip", 1.0, "float", 1e-6, 1e6, doc="largest norm of the gradient"),
-    Parameter("temperature_start", 0.02, "float", 1e-6, 1.0, unit="fraction", doc="softness of fills in the first epoch"),
-    Parameter("temperature_end", 0.0005, "float", 1e-6, 0.005, unit="fraction", doc="and in the last"),
+    Parameter("temperature_start", 0.002, "float", 1e-6, 1.0, unit="fraction", doc="softness of fills in the first epoch"),
+    Parameter("temperature_end", 0.0002, "float", 1e-6, 0.005, unit="fraction", doc="and in the last"),
     Parameter("average", 0.0, "float", 0.0, 0.99999, doc="decay of the moving average of weights that decides; 0 is none"),
     Parameter("ensemble", 1, "int", 1, 32, unit="epochs", doc="last epochs whose networks decide together"),
     Parameter("contexts", "own", "text", doc="window lengths that decide together, such as 32,48; own is seq_len alone"),
@@ -156,7 +160,7 @@ def read(config: Mapping[str, Any]) -> Chosen:
 
 
 def _read(c: Mapping[str, Any]) -> Chosen:
-    if c["horizons"] == "none" and c["interactions"]:
+    if c["horizons"] == "none" and c["interactions"] and c["without"] != "interactions":
         raise TrainableError("interactions: true is not allowed with horizons none; they are made of forecasts")
     if c["decode_horizon"] not in HORIZONS:
         raise TrainableError(f"decode_horizon: {c['decode_horizon']} is not allowed; give one of {', '.join(map(str, HORIZONS))}")
@@ -173,7 +177,7 @@ def _read(c: Mapping[str, Any]) -> Chosen:
 
 
 def _features(c: Mapping[str, Any], horizons: tuple[int, ...]) -> FeatureSpec:
-    on = ["price", *(name for name in BLOCKS if c[name]), *(["forecast"] if horizons else [])]
+    on = ["price", *(name for name in BLOCKS if c[name] and name != c["without"]), *(["forecast"] if horizons else [])]
     given: dict[str, Any] = {"preset": c["feature_windows"], "blocks": on}
     if horizons:
         given["horizons"] = list(horizons)
@@ -229,4 +233,6 @@ def parse_settings(given: Mapping[str, Any]) -> dict[str, Any]:
         if key not in SETTINGS:
             hint = nearest(key, SETTINGS) or "known: " + ", ".join(sorted(SETTINGS))
             raise TrainableError(f"settings.{key}: policy has no such setting; {hint}")
-    return {name: p.check(given.get(name, p.default), f"settings.{name}") for name, p in sorted(SETTINGS.items())}
+    chosen = {name: p.check(given.get(name, p.default), f"settings.{name}") for name, p in sorted(SETTINGS.items())}
+    # Workers have folders of their own.
+    return {**chosen, "model": located(str(chosen["model"])), "adapter": located(str(chosen["adapter"]))}

@@ -11,15 +11,13 @@ import numpy as np
 import pandas as pd
 
 from results.metrics import Metric
-from trainables.chronos2.forecaster import weights_of
 from trainables.chronos2.model import located
 from trainables.chronos2.preaug import PREAUGS
 from trainables.chronos2.tasks import COVARIATES, LEAST_CONTEXT
 from trainables.contract import Context, Evaluation, Parameter, Prepared, TrainableError
 from trainables.forecast import HORIZONS, MINIMUM, Forecaster, Forecasts, issue, make_forecaster
-from trainables.forecast.empirical import VERSION as EMPIRICAL_VERSION
 from trainables.forecast.forecaster import FORECASTERS
-from trainables.forecast.naive import VERSION as NAIVE_VERSION
+from trainables.forecast.identity import as_prepared, identity_of
 from trainables.market import Panel, load_market, warnings_of
 from trainables.selector import daily
 from trainables.selector.inputs import SelectorInputs
@@ -61,7 +59,7 @@ class _Inputs:
     windows: tuple[Window, ...]
     columns: tuple[np.ndarray, ...]
     settings: Mapping[str, Any]
-    weights: Mapping[str, Any]
+    identity: Mapping[str, Any]
     _forecasts: dict[tuple[Any, ...], Forecasts] = field(default_factory=dict)
     _parts: dict[tuple[Any, ...], tuple[SelectorInputs, ...]] = field(default_factory=dict)
 
@@ -73,13 +71,7 @@ class _Inputs:
         """Returns a configuration's forecasts, of all horizons."""
         key = tuple(config[name] for name in _FORECASTERS_OWN)
         if key not in self._forecasts:
-            forecaster = forecaster_of(config, self.settings, device)
-            found = {name: forecaster.spec.get(name) for name in self.weights}
-            if config["forecaster"] == "chronos2" and found != self.weights:
-                raise TrainableError(
-                    f"model {self.settings['model']}: its weights or adapter are not those the study was prepared with; "
-                    "if they were changed, give the study another name"
-                )
+            forecaster = as_prepared(forecaster_of(config, self.settings, device), self.identity)
             _remember(self._forecasts, key, issue(self.panel, forecaster, self.windows), KEPT_FORECASTS)
         return self._forecasts[key]
 
@@ -140,16 +132,16 @@ class ForecastSelector:
         panel, windows = windows_of(whole, timeline, part)
         defaults = {**profile_defaults(chosen["profile"]), **{p.name: p.default for p in FORECAST_PARAMETERS}}
         parts = [panel.rows(w) for w in windows]
-        weights = weights_of(chosen["model"], "" if chosen["adapter"] == "none" else chosen["adapter"])
+        identity = identity_of(chosen["model"], "" if chosen["adapter"] == "none" else chosen["adapter"])
         days, columns = daily.columns([one.times for one in parts])
         return Prepared(
-            inputs=_Inputs(panel, windows, tuple(columns), chosen, weights),
+            inputs=_Inputs(panel, windows, tuple(columns), chosen, identity),
             fingerprint=whole.fingerprint,
             protocol={
                 **{key: value for key, value in chosen.items() if key not in ("model", "adapter")},
                 "logits": list(chosen["logits"]),
                 # Weights and rules, not where they lie: a new version gives other results under the same parameters.
-                "forecasters": {"naive": NAIVE_VERSION, "empirical": EMPIRICAL_VERSION, "chronos2": weights},
+                "forecasters": identity,
                 "fill_rules": FILL_RULES_VERSION,
                 "timeline": timeline.describe(),
             },
