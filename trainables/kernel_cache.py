@@ -16,8 +16,6 @@ from typing import Any
 
 import numba
 
-from trainables.temporary import own_folder
-
 _config: Any = numba.config  # its attributes are made at import
 
 
@@ -31,11 +29,9 @@ def kernels_of(folder: Path) -> Iterator[None]:
         base = Path(before) if before else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphasweep"
         (base / name).mkdir(parents=True, exist_ok=True)
     except (OSError, RuntimeError):  # not for us to write, or a user without a home
-        try:
-            base = own_folder()
-        except OSError:  # what another user may write is never run
-            base = Path(tempfile.mkdtemp(prefix="alphasweep-"))
-        (base / name).mkdir(exist_ok=True)
+        # Of this process alone: what another user could have put under a known name is never run.
+        base = Path(tempfile.mkdtemp(prefix="alphasweep-"))
+        (base / name).mkdir()
     _config.CACHE_DIR = str(base / name)
     try:
         yield

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from cluster.cache.own import own_folder
 from cluster.cache.records import CacheError
 
 ROOT_VARIABLE: Final = "ALPHASWEEP_CACHE"
@@ -28,8 +29,6 @@ def default_root() -> Path:
     try:
         base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "alphasweep"
     except RuntimeError:  # a user without a home, as in some containers
-        from trainables.temporary import own_folder
-
         try:
             base = own_folder()
         except OSError as error:

@@ -12,8 +12,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from results.metrics import Metric
 from trainables.chronos2.checkpoint import drop_moments
 from trainables.contract import Parameter, Prepared, TrainableError
@@ -22,9 +20,8 @@ from trainables.forecast.identity import identity_of
 from trainables.market import Panel, load_market, warnings_of
 from trainables.policy.data import PolicyInputs
 from trainables.policy.options import METRICS, PARAMETERS, forecaster_of, parse_settings, read
-from trainables.selector import daily
 from trainables.selector.options import FILL_RULES_VERSION
-from trainables.selector.trainable import summary
+from trainables.selector.trainable import traded
 from trainables.stepping import Report, StepContext
 from trainables.timeline import Fold, Protocol, Timeline, Window, cut
 
@@ -72,24 +69,16 @@ class PolicyTrainable:
         panel, folds = _folds(whole, timeline, part)
         defaults = {p.name: p.default for p in self.parameters}
         identity = identity_of(chosen["model"], "" if chosen["adapter"] == "none" else chosen["adapter"])
-        parts = [panel.rows(fold.tune) for fold in folds]
-        days, columns = daily.columns([one.times for one in parts])
-        return Prepared(
-            inputs=PolicyInputs(panel, folds, tuple(columns), chosen, identity),
-            fingerprint=whole.fingerprint,
-            protocol={
-                **{key: value for key, value in chosen.items() if key not in ("model", "adapter")},
-                # Weights and rules, not where they lie: a new version gives other results under the same parameters.
-                "forecasters": identity,
-                "fill_rules": FILL_RULES_VERSION,
-                "timeline": timeline.describe(),
-            },
-            defaults=defaults,
-            summary=summary(panel, timeline, chosen["profile"], whole.fingerprint),
-            timeline=timeline,
-            days=days,
-            day_folds=np.repeat(np.arange(len(parts)), [int(column[-1]) + 1 for column in columns]),
-            benchmarks=daily.benchmarks(parts),
+        # Weights and rules identify a result, not where they lie.
+        rest = {key: value for key, value in chosen.items() if key not in ("model", "adapter")}
+        return traded(
+            whole,
+            panel,
+            timeline,
+            [fold.tune for fold in folds],
+            lambda columns: PolicyInputs(panel, folds, columns, chosen, identity),
+            {**rest, "forecasters": identity},
+            defaults,
         )
 
     def check(self, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

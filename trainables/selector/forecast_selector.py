@@ -19,11 +19,10 @@ from trainables.forecast import HORIZONS, MINIMUM, Forecaster, Forecasts, issue,
 from trainables.forecast.forecaster import FORECASTERS
 from trainables.forecast.identity import as_prepared, identity_of
 from trainables.market import Panel, load_market, warnings_of
-from trainables.selector import daily
 from trainables.selector.inputs import SelectorInputs
 from trainables.selector.options import FILL_RULES_VERSION, PARAMETERS, encode, profile_defaults
 from trainables.selector.summary import METRICS
-from trainables.selector.trainable import LOGITS, decided, parse_settings, score, summary, windows_of
+from trainables.selector.trainable import LOGITS, decided, parse_settings, score, traded, windows_of
 from trainables.timeline import Protocol, Window, cut
 
 if TYPE_CHECKING:
@@ -131,26 +130,17 @@ class ForecastSelector:
         timeline = cut(protocol, whole.times, whole.bar_seconds / 3600.0)
         panel, windows = windows_of(whole, timeline, part)
         defaults = {**profile_defaults(chosen["profile"]), **{p.name: p.default for p in FORECAST_PARAMETERS}}
-        parts = [panel.rows(w) for w in windows]
         identity = identity_of(chosen["model"], "" if chosen["adapter"] == "none" else chosen["adapter"])
-        days, columns = daily.columns([one.times for one in parts])
-        return Prepared(
-            inputs=_Inputs(panel, windows, tuple(columns), chosen, identity),
-            fingerprint=whole.fingerprint,
-            protocol={
-                **{key: value for key, value in chosen.items() if key not in ("model", "adapter")},
-                "logits": list(chosen["logits"]),
-                # Weights and rules, not where they lie: a new version gives other results under the same parameters.
-                "forecasters": identity,
-                "fill_rules": FILL_RULES_VERSION,
-                "timeline": timeline.describe(),
-            },
-            defaults=defaults,
-            summary=summary(panel, timeline, chosen["profile"], whole.fingerprint),
-            timeline=timeline,
-            days=days,
-            day_folds=np.repeat(np.arange(len(parts)), [int(column[-1]) + 1 for column in columns]),
-            benchmarks=daily.benchmarks(parts),
+        # Weights and rules identify a result, not where they lie.
+        rest = {key: value for key, value in chosen.items() if key not in ("model", "adapter")}
+        return traded(
+            whole,
+            panel,
+            timeline,
+            windows,
+            lambda columns: _Inputs(panel, windows, columns, chosen, identity),
+            {**rest, "logits": list(chosen["logits"]), "forecasters": identity},
+            defaults,
         )
 
     def check(self, config: Mapping[str, Any], settings: Mapping[str, Any]) -> None:

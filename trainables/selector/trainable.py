@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -75,23 +75,14 @@ class SelectorTrainable:
         panel, windows = windows_of(whole, timeline, part)
         orders, source = _orders(panel, chosen)
         parts = [SelectorInputs(panel.rows(w), np.ascontiguousarray(orders[:, w.start : w.stop])) for w in windows]
-        days, columns = daily.columns([part.panel.times for part in parts])
-        return Prepared(
-            inputs=_Inputs(tuple(parts), tuple(columns), chosen["profile"], chosen["initial_cash"]),
-            fingerprint=whole.fingerprint,  # of all the data: naming them is not looking at them
-            protocol={
-                **chosen,
-                "logits": list(chosen["logits"]),
-                "forecast": source,
-                "fill_rules": FILL_RULES_VERSION,
-                "timeline": timeline.describe(),
-            },
-            defaults=profile_defaults(chosen["profile"]),
-            summary=summary(panel, timeline, chosen["profile"], whole.fingerprint),
-            timeline=timeline,
-            days=days,
-            day_folds=np.repeat(np.arange(len(parts)), [int(column[-1]) + 1 for column in columns]),
-            benchmarks=daily.benchmarks([part.panel for part in parts]),
+        return traded(
+            whole,
+            panel,
+            timeline,
+            windows,
+            lambda columns: _Inputs(tuple(parts), columns, chosen["profile"], chosen["initial_cash"]),
+            {**chosen, "logits": list(chosen["logits"]), "forecast": source},
+            profile_defaults(chosen["profile"]),
         )
 
     def trace(self, config: Mapping[str, Any], ctx: Context) -> Sequence[Stage]:
@@ -129,6 +120,41 @@ def windows_of(whole: Panel, timeline: Timeline, part: str) -> tuple[Panel, tupl
     if timeline.holdout.stop <= timeline.holdout.start:
         raise TrainableError("protocol.holdout: this study has none, so there is nothing to open")
     return whole, (timeline.holdout,)
+
+
+def traded(
+    whole: Panel,
+    panel: Panel,
+    timeline: Timeline,
+    windows: Sequence[Window],
+    make_inputs: Callable[[tuple[np.ndarray, ...]], Any],
+    protocol: Mapping[str, Any],
+    defaults: Mapping[str, Any],
+) -> Prepared:
+    """Returns what a trainable prepares whose results are trades in windows of a market.
+
+    Args:
+        whole: All the data; naming them in the fingerprint is not looking at them.
+        panel: What may be seen.
+        timeline: The cuts.
+        windows: Rows of `panel` that are traded in.
+        make_inputs: Makes `Prepared.inputs` of the day each row's equity counts for, a line of columns for each window.
+        protocol: What identifies results besides fill rules and cuts, `profile` among it.
+        defaults: Of the parameters.
+    """
+    parts = [panel.rows(w) for w in windows]
+    days, columns = daily.columns([part.times for part in parts])
+    return Prepared(
+        inputs=make_inputs(tuple(columns)),
+        fingerprint=whole.fingerprint,
+        protocol={**protocol, "fill_rules": FILL_RULES_VERSION, "timeline": timeline.describe()},
+        defaults=defaults,
+        summary=summary(panel, timeline, protocol["profile"], whole.fingerprint),
+        timeline=timeline,
+        days=days,
+        day_folds=np.repeat(np.arange(len(parts)), [int(column[-1]) + 1 for column in columns]),
+        benchmarks=daily.benchmarks(parts),
+    )
 
 
 def score(

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from cluster.cache import CacheError, default_root
+from cluster.cache.own import own_folder
 from trainables.kernel_cache import _config, kernels_of
-from trainables.temporary import own_folder
 
 
 @pytest.fixture
