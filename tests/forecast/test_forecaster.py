@@ -146,7 +146,7 @@ def test_columns_of_a_table_are_named(panel):
 
     with offered(Naming()):
         found = issue(panel, Pairs(plausible()))
-    together, alone = asked
+    together, alone = sorted(asked, key=lambda table: -len(table.symbols))
     assert together.symbols == ("BTCUSD", "ETHUSD") and alone.columns == column_names((1, 4))
     assert together.columns[:4] == ("BTCUSD.open_p10_h1", "BTCUSD.open_p50_h1", "BTCUSD.open_p90_h1", "BTCUSD.high_p10_h1")
     assert together.columns[-2:] == ("ETHUSD.heuristic_h1", "ETHUSD.heuristic_h4")
