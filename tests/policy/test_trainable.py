@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from trainables.contract import TrainableError
+from trainables.contract import Registry, TrainableError
 from trainables.policy.trainable import PolicyTrainable
 from trainables.stepping import StepContext
 from trainables.testing import check_stepping
@@ -47,6 +47,16 @@ def test_reports_have_the_selectors_metrics_and_a_return_for_every_day_of_the_tu
     assert made[-1].returns.shape == prepared.days.shape == prepared.day_folds.shape and made[-1].returns.dtype == np.float32
     growth = [np.prod(1.0 + made[-1].returns[prepared.day_folds == k].astype(float)) for k in range(2)]
     assert np.prod(growth) - 1.0 == pytest.approx(last["total_return"], abs=1e-5)
+
+
+def test_a_policy_that_does_not_trade_has_an_objective_and_is_not_taken_for_one_that_diverged(prepared, tmp_path):
+    made = reports(prepared, tmp_path, least_amount=1.0)
+    assert len(made) == 3 and all(r.metrics["sortino"] == 0.0 and r.metrics["orders"] == 0.0 for r in made)
+    assert not made[-1].returns.any()
+
+
+def test_it_is_found_by_its_name():
+    assert isinstance(Registry().load("policy"), PolicyTrainable)
 
 
 def test_a_replicate_differs_by_its_seed_alone(prepared, tmp_path):
@@ -140,6 +150,12 @@ def test_a_window_that_does_not_fit_the_folds_is_refused_before_any_work(prepare
     with pytest.raises(TrainableError, match=r"seq_len: fold 1 has no room for a window of 400 bars"):
         PolicyTrainable().check_data(config, prepared.inputs)
     PolicyTrainable().check_data({**prepared.defaults, **SMALL}, prepared.inputs)
+
+
+def test_features_the_symbols_cannot_have_are_refused_before_any_work():
+    held = PolicyTrainable().prepare({**DATA, "symbols": ["ETHUSD", "SOLUSD"]}, {}, Protocol(folds=2))
+    with pytest.raises(TrainableError, match="BTC"):
+        PolicyTrainable().check_data({**held.defaults, **SMALL, "btc": True}, held.inputs)
 
 
 def test_a_study_without_train_windows_is_refused():

@@ -94,8 +94,10 @@ SETTINGS: Final = {
         Parameter("adapter", "none", "text", doc="of forecaster chronos2"),
     )
 }
+# A policy that has not begun to trade has not diverged, and n/a as an objective would say so.
+_SORTINO = Metric("sortino", "max", "ratio", "annualised mean over downside deviation; 0 below 30 losing bars, as where nothing is traded")
 METRICS: Final[tuple[Metric, ...]] = (
-    *SELECTOR_METRICS,
+    *(_SORTINO if metric.name == "sortino" else metric for metric in SELECTOR_METRICS),
     Metric("val_sortino", "max", "ratio", "mean over symbols and folds, each symbol alone with all the money, whole fills"),
     Metric("val_return", "max", "fraction", "mean return of these"),
     Metric("train_loss", "min", "ratio", "mean loss of the epoch's steps; not comparable between losses or temperatures"),

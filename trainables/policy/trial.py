@@ -88,6 +88,7 @@ def _report(runs: Sequence[TrainRun], chosen: Chosen, inputs: PolicyInputs, epoc
     table = encode([selector_config(chosen.config)], inputs.settings["profile"])
     metrics, returns = score(parts, inputs.columns, table, inputs.settings["profile"], inputs.settings["initial_cash"])
     found = {str(name): float(value) for name, value in metrics.iloc[0].items()}
+    found["sortino"] = 0.0 if math.isnan(found["sortino"]) else found["sortino"]
     found["val_sortino"], found["val_return"] = (float(np.mean(x)) for x in zip(*alone, strict=True)) if alone else (math.nan, math.nan)
     found["train_loss"] = float(np.mean([run.loss for run in runs]))
     return Report(epoch, found, said, returns[0])

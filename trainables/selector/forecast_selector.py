@@ -59,8 +59,9 @@ class _Inputs:
     columns: tuple[np.ndarray, ...]
     settings: Mapping[str, Any]
     identity: Mapping[str, Any]
-    _forecasts: dict[tuple[Any, ...], Forecasts] = field(default_factory=dict)
-    _parts: dict[tuple[Any, ...], tuple[SelectorInputs, ...]] = field(default_factory=dict)
+    # Not passed on by `replace`: they are of this panel.
+    _forecasts: dict[tuple[Any, ...], Forecasts] = field(default_factory=dict, init=False)
+    _parts: dict[tuple[Any, ...], tuple[SelectorInputs, ...]] = field(default_factory=dict, init=False)
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves out what can be read again."""
