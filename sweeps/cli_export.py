@@ -118,7 +118,8 @@ def _promoted(ledger: LedgerReader, home: Path, trial: int | str | None) -> tupl
 
 def _whose(folder: Path) -> dict[Path, str]:
     """Returns which trials earlier exports to a folder are of."""
-    from trainables.chronos2.export import METADATA, ExportError, read_metadata
+    from trainables.chronos2.export import METADATA, read_metadata
+    from trainables.exported import ExportError
 
     found = {}
     for place in (folder, *folder.glob("fold-*")):

@@ -152,9 +152,8 @@ def run(
                     shutil.rmtree(scratch, ignore_errors=True)
             if stop.asked:
                 reason = "stopped"
-        if (
-            len(prepared.days) and reason == "finished" and not isinstance(search.trainable, Stepping)
-        ):  # who asked to stop is not kept waiting
+        # Who asked to stop is not kept waiting; of trials that report, all returns are kept as they come.
+        if len(prepared.days) and reason == "finished" and not isinstance(search.trainable, Stepping):
             with offered(store):
                 _keep_best(ledger, plan, home, evaluator, prepared, objective)
         ledger.end_session(reason)

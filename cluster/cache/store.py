@@ -353,7 +353,7 @@ def _may_open(count: int) -> bool:
 
 def _not_kept(table: TableLike, root: Path, count: int, error: OSError) -> str:
     if error.errno in _FULL:
-        advice = "Free some space there (alphasweep cache shows what can go), or set ALPHASWEEP_CACHE to a folder on another disk."
+        advice = "Free some space there (alphasweep cache gc removes tables), or set ALPHASWEEP_CACHE to a folder on another disk."
     elif error.errno in _SHUT:
         advice = "Make it writable, or set ALPHASWEEP_CACHE to a folder that is."
     else:

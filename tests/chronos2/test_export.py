@@ -7,10 +7,11 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("chronos")
 
 from tests.chronos2.tiny import tiny_model  # noqa: E402
-from trainables.chronos2.export import ExportError, check_train_end, export, load_adapter, read_metadata  # noqa: E402
+from trainables.chronos2.export import check_train_end, export, load_adapter, read_metadata  # noqa: E402
 from trainables.chronos2.forecast import forecast, spread_origins  # noqa: E402
 from trainables.chronos2.lora import LoraRun, LoraSettings, weights_digest  # noqa: E402
 from trainables.chronos2.tasks import make_tasks  # noqa: E402
+from trainables.exported import ExportError  # noqa: E402
 from trainables.market.sample import sample_panel  # noqa: E402
 from trainables.timeline import Window  # noqa: E402
 

@@ -18,8 +18,9 @@ def test_a_trainable_that_leaves_nothing_says_so(tmp_path):
 
 
 def test_what_was_trained_for_the_holdout_has_seen_all_bars_up_to_the_embargo_and_none_after(tmp_path):
-    from trainables.chronos2.export import ExportError, check_train_end, read_metadata
+    from trainables.chronos2.export import check_train_end, read_metadata
     from trainables.chronos2.trainable import ChronosLora
+    from trainables.exported import ExportError
     from trainables.stepping import StepContext
     from trainables.timeline import Protocol
 

@@ -13,7 +13,7 @@ pytest.importorskip("chronos")
 
 from tests.chronos2.tiny import disturbed, holey, tiny_model  # noqa: E402
 from tests.forecast.kept import Kept  # noqa: E402
-from trainables.chronos2.export import ExportError, export  # noqa: E402
+from trainables.chronos2.export import export  # noqa: E402
 from trainables.chronos2.forecast import Origins, forecast  # noqa: E402
 from trainables.chronos2.forecaster import Chronos2  # noqa: E402
 from trainables.chronos2.lora import LoraRun, LoraSettings  # noqa: E402
@@ -21,6 +21,7 @@ from trainables.chronos2.model import ModelError, fingerprint, load_base  # noqa
 from trainables.chronos2.preaug import PREAUGS  # noqa: E402
 from trainables.chronos2.tasks import make_tasks  # noqa: E402
 from trainables.contract import TrainableError  # noqa: E402
+from trainables.exported import ExportError  # noqa: E402
 from trainables.forecast import QUANTILES, issue, make_forecaster  # noqa: E402
 from trainables.market import sample_panel  # noqa: E402
 from trainables.tables import offered  # noqa: E402

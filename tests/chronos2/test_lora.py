@@ -8,7 +8,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("chronos")
 
 from tests.chronos2.tiny import tiny_model  # noqa: E402
-from trainables.chronos2.checkpoint import CheckpointError, drop_moments  # noqa: E402
+from trainables.checkpoint import CheckpointError, drop_moments  # noqa: E402
 from trainables.chronos2.forecast import forecast, spread_origins  # noqa: E402
 from trainables.chronos2.lora import LoraRun, LoraSettings, shared_copy, weights_digest  # noqa: E402
 from trainables.chronos2.tasks import make_tasks  # noqa: E402

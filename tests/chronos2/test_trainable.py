@@ -8,7 +8,7 @@ import math
 import numpy as np
 import pytest
 
-from trainables.chronos2 import checkpoint
+from trainables import checkpoint
 from trainables.chronos2.trainable import ChronosLora
 from trainables.contract import TrainableError
 from trainables.stepping import StepContext

@@ -12,13 +12,14 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("chronos")
 
-from trainables.chronos2.checkpoint import CheckpointError  # noqa: E402
-from trainables.chronos2.export import ExportError, check_train_end, read_metadata  # noqa: E402
+from trainables.checkpoint import CheckpointError  # noqa: E402
+from trainables.chronos2.export import check_train_end, read_metadata  # noqa: E402
 from trainables.chronos2.forecast import forecast, spread_origins  # noqa: E402
 from trainables.chronos2.model import SMALL, load_base  # noqa: E402
 from trainables.chronos2.trainable import ChronosLora  # noqa: E402
 from trainables.chronos2.trial import LEVELS, fold_folder, make_runs  # noqa: E402
 from trainables.contract import TrainableError  # noqa: E402
+from trainables.exported import ExportError  # noqa: E402
 from trainables.stepping import Exports, Prunes, StepContext  # noqa: E402
 from trainables.timeline import Protocol  # noqa: E402
 

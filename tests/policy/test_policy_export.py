@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from trainables.chronos2.export import ExportError
+from trainables.exported import ExportError
 from trainables.features import FeatureError
 from trainables.market import load_market
 from trainables.policy.export import ABOUT, WEIGHTS, load_policy

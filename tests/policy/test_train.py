@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from trainables.chronos2.checkpoint import CheckpointError, drop_moments
+from trainables.checkpoint import CheckpointError, drop_moments
 from trainables.policy.causality import future_leak
 from trainables.policy.decide import decide, logits_at, selector_orders, validate
 from trainables.policy.options import read, selector_config

@@ -89,7 +89,11 @@ def test_the_holdout_extends_the_tables_of_the_search(prepared, tmp_path):
     with offered(held):
         ForecastSelector().evaluate_pack([config], Context(opened.inputs))
     window = opened.inputs.windows[0]
-    assert 0 < held.use.rows_built <= 3 * (window.stop - window.start) and held.use.rows_found == 0
+    bars = int(opened.inputs.panel.exists[window.start : window.stop].sum())
+    assert held.use.rows_built == bars
+    # The same tables, now with rows of both.
+    assert [entry.rows for entry in held.entries()] and len(held.entries()) == 3
+    assert sum(entry.rows for entry in held.entries()) == searched.use.rows_built + bars
 
 
 def test_forecasts_are_issued_for_the_windows_alone(prepared):

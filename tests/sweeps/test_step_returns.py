@@ -10,7 +10,7 @@ from results import Ledger, series
 from sweeps import Study, open_study, run
 from sweeps.promote import promote
 from sweeps.runner import LEDGER
-from trainables.stepping import StepContext
+from sweeps.steps import StepFeed
 
 
 def study(**changes):
@@ -59,14 +59,27 @@ def test_a_report_without_the_days_fails_its_trial_alone(ran):
         assert f"daily returns of {days - 5} days; the study has {days} days" in ledger.failures(1)[0]["error"]
 
 
-def test_what_was_reported_before_a_stop_is_kept_when_the_trial_is_completed_later(tmp_path):
-    from tests.sweeps.toy_daily import Daily
+def test_a_kill_between_the_last_report_and_the_result_loses_no_returns(tmp_path, monkeypatch):
+    with monkeypatch.context() as dying, ray_session(None, 1):
 
-    made = Daily()
-    inputs = made.prepare({}, {}).inputs
-    whole = list(made.evaluate({"skill": 1.0, "short": 0}, StepContext(inputs, tmp_path, 0, 7)))
-    rest = list(made.evaluate({"skill": 1.0, "short": 0}, StepContext(inputs, tmp_path, 2, 7)))
-    np.testing.assert_array_equal(whole[-1].returns, rest[-1].returns)
+        def killed(feed, attempt):
+            raise KeyboardInterrupt("as if the driver were killed here")
+
+        dying.setattr(StepFeed, "finished", killed)
+        with pytest.raises(BaseException, match="as if the driver"):
+            run(study(space={"skill": [1.0]}), tmp_path, slots=1)
+    with Ledger.open(tmp_path / "daily" / LEDGER, readonly=True) as ledger:
+        assert not ledger.counts()["completed"] and series.read(ledger, tmp_path / "daily")[0] == []
+    with ray_session(None, 1):
+        run(study(space={"skill": [1.0]}), tmp_path, slots=1)
+        run(study(space={"skill": [1.0]}), tmp_path / "whole", slots=1)
+    found = []
+    for home in (tmp_path / "daily", tmp_path / "whole" / "daily"):
+        with Ledger.open(home / LEDGER, readonly=True) as ledger:
+            assert ledger.counts()["completed"] == 1
+            found.append(series.read(ledger, home))
+    assert found[0][0] == found[1][0]
+    np.testing.assert_array_equal(found[0][1], found[1][1])
 
 
 def test_the_holdout_is_judged_by_daily_returns_too(ran):

@@ -9,9 +9,6 @@ from __future__ import annotations
 import copy
 import json
 import math
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
@@ -20,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
-from trainables.contract import TrainableError
+from trainables.exported import ExportError, check_target, published
 from trainables.market.panel import utc
 
 if TYPE_CHECKING:
@@ -32,11 +29,8 @@ if TYPE_CHECKING:
 ADAPTER: Final = "lora-adapter"
 MERGED: Final = "finetuned"
 METADATA: Final = "run_metadata.json"
+NAMES: Final = frozenset({ADAPTER, MERGED, METADATA})
 _PACKAGES: Final = ("alphasweep", "torch", "chronos-forecasting", "peft", "transformers", "numpy")
-
-
-class ExportError(TrainableError):
-    """An artefact that cannot be read, or may not be used for what is asked."""
 
 
 def run_metadata(
@@ -119,10 +113,8 @@ def export(
     if run.diverged:
         raise ExportError(f"export {folder}: the run diverged at step {run.step}; its weights are of no use")
     place = Path(folder)
-    check_target(place)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    try:
+    check_target(place, NAMES, METADATA)
+    with published(place) as draft:
         # Not `run.model.save_pretrained`: it asks the hub about the base model, and adds a page about nothing.
         adapter = draft / ADAPTER
         adapter.mkdir()
@@ -138,35 +130,7 @@ def export(
         # Merged weights are used without what lies beside them, and must still say until when they were trained.
         for where in (draft, draft / MERGED) if merged else (draft,):
             (where / METADATA).write_text(json.dumps(_plain(data), indent=1, allow_nan=False) + "\n")
-        draft.chmod(0o755)
-        for path in draft.rglob("*"):
-            path.chmod(0o755 if path.is_dir() else 0o644)  # some writers leave 0600, which nobody else on a cluster can read
-        old = place.with_name(f".{place.name}-{os.getpid()}.old")
-        if place.exists():
-            place.rename(old)
-        draft.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     return place
-
-
-def check_target(folder: str | Path) -> None:
-    """Refuses a folder that an export would destroy: one that is neither empty nor holds an earlier export and nothing else.
-
-    Raises:
-        ExportError: Names what is in it.
-    """
-    place = Path(folder)
-    if place.is_dir() and not place.is_symlink():
-        names = {path.name for path in place.iterdir()}
-        other = sorted(names - {ADAPTER, MERGED, METADATA}) or sorted(names if names and METADATA not in names else ())
-        if not other:
-            return
-        raise ExportError(f"export {place}: the folder holds {', '.join(other[:3])}, which no export wrote; give another or a new one")
-    if place.exists() or place.is_symlink():
-        raise ExportError(f"export {place}: is not a folder; give another or a new one")
 
 
 def merged_model(model: PeftModel) -> Any:

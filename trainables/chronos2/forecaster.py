@@ -16,11 +16,12 @@ from typing import Any, Final
 
 import numpy as np
 
-from trainables.chronos2.export import ADAPTER, MERGED, METADATA, ExportError, check_train_end, read_metadata
+from trainables.chronos2.export import ADAPTER, MERGED, METADATA, check_train_end, read_metadata
 from trainables.chronos2.model import check_adapter, find_base, fingerprint
 from trainables.chronos2.preaug import parse
-from trainables.chronos2.tasks import COVARIATES, LEAST_CONTEXT, MAJORS, _task, base_symbol
+from trainables.chronos2.tasks import COVARIATES, LEAST_CONTEXT, make_task, named_groups
 from trainables.contract import Parameter, TrainableError
+from trainables.exported import ExportError
 from trainables.forecast import guard
 from trainables.forecast.forecaster import HORIZONS, Done, Forecaster, checked_horizons
 from trainables.forecast.table import QUANTILES
@@ -169,12 +170,7 @@ class Chronos2(Forecaster):
 
     def groups(self, panel: Panel) -> list[tuple[int, ...]]:
         """Each symbol alone, or the majors by base symbol (SPEC C.2)."""
-        if self.grouping == "none":
-            return super().groups(panel)
-        bases = [base_symbol(symbol) for symbol in panel.symbols]
-        named = [tuple(a for a, base in enumerate(bases) if base in group) for group in MAJORS]
-        taken = {a for group in named for a in group}
-        return sorted([group for group in named if group] + [(a,) for a in range(len(bases)) if a not in taken])
+        return [tuple(group) for group in named_groups(panel.symbols, self.grouping)]
 
     def bars(self, panel: Panel, columns: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Adds volumes where a covariate is made of them."""
@@ -193,7 +189,7 @@ class Chronos2(Forecaster):
         from trainables.chronos2.forecast import forecast_alike
 
         start = max(0, first + 1 - self.reach)
-        task = _task(panel, columns, rows[start:stop], self.covariates)
+        task = make_task(panel, columns, rows[start:stop], self.covariates)
         found = forecast_alike(
             self._network(),
             task,

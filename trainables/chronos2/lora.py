@@ -24,8 +24,8 @@ import torch
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 
-from trainables.chronos2 import checkpoint
-from trainables.chronos2.checkpoint import CheckpointError
+from trainables import checkpoint
+from trainables.checkpoint import CheckpointError
 from trainables.chronos2.tasks import Preaug, Tasks, sample
 from trainables.contract import TrainableError, nearest
 

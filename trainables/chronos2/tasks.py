@@ -190,7 +190,7 @@ def make_tasks(
             names = ", ".join(panel.symbols[c] for c in group)
             notes.append(f"{names}: only {shared} common bars to train on, {8 * patch} are needed for a group; taken one by one")
         for columns in [group] if whole else [[c] for c in group]:
-            task = _task(panel, columns, np.flatnonzero(np.all(exists[:, columns], axis=1)), covariates)
+            task = make_task(panel, columns, np.flatnonzero(np.all(exists[:, columns], axis=1)), covariates)
             if len(task.rows):
                 found.append(task)
             else:
@@ -270,7 +270,8 @@ def encode(
     return Batch(past, future, group_ids, offsets[:-1], tuple(states))
 
 
-def _task(panel: Panel, columns: Sequence[int], rows: np.ndarray, covariates: str) -> Task:
+def make_task(panel: Panel, columns: Sequence[int], rows: np.ndarray, covariates: str) -> Task:
+    """Makes the task of a group from some of its bars, covariates included; those of the first bar may be missing."""
     targets = np.stack([getattr(panel, name)[rows, c] for c in columns for name in PRICES])
     series = [_covariates(panel, c, rows)[name] for c in columns for name in COVARIATES[covariates]]
     known = np.stack(series) if series else np.empty((0, len(rows)))
@@ -292,15 +293,15 @@ def _covariates(panel: Panel, column: int, rows: np.ndarray) -> dict[str, np.nda
 
 def _groups(panel: Panel, train: Window, grouping: str, clusters: int) -> list[list[int]]:
     """Panel columns of each group, in the order of their first symbol."""
-    if grouping == "majors":
-        bases = [base_symbol(symbol) for symbol in panel.symbols]
-        named = [[c for c, base in enumerate(bases) if base in group] for group in MAJORS]
-    elif grouping == "correlation":
-        named = _clusters(panel, train, clusters)
-    else:
-        named = []
+    return sorted(_clusters(panel, train, clusters)) if grouping == "correlation" else named_groups(panel.symbols, grouping)
+
+
+def named_groups(symbols: Sequence[str], grouping: str) -> list[list[int]]:
+    """Returns the groups that follow from names alone, "none" or "majors": columns of each, in the order of their first symbol."""
+    bases = [base_symbol(symbol) for symbol in symbols]
+    named = [[c for c, base in enumerate(bases) if base in group] for group in MAJORS] if grouping == "majors" else []
     taken = {c for group in named for c in group}
-    return sorted([group for group in named if group] + [[c] for c in range(len(panel.symbols)) if c not in taken])
+    return sorted([group for group in named if group] + [[c] for c in range(len(symbols)) if c not in taken])
 
 
 def base_symbol(symbol: str) -> str:

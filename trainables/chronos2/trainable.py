@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from results.metrics import Metric
-from trainables.chronos2.checkpoint import drop_moments
+from trainables.checkpoint import drop_moments
 from trainables.chronos2.model import Base, find_base, fingerprint, located
 from trainables.chronos2.preaug import PREAUGS
 from trainables.chronos2.room import check_reach, check_room, check_windows, most_bars

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from trainables.chronos2.checkpoint import MANIFEST, CheckpointError
+from trainables.checkpoint import fold_folder, resume, write_json
 from trainables.chronos2.forecast import actuals, forecast, history, spread_origins
 from trainables.chronos2.lora import LoraRun, LoraSettings, preaug_named
 from trainables.chronos2.model import load_base
@@ -126,7 +124,7 @@ def tune(config: Mapping[str, Any], ctx: StepContext, inputs: TuneInputs) -> Ite
     runs = make_runs(config, inputs, ctx.seed, ctx.device)
     scorer = Scorer(inputs, tuple(run.tasks for run in runs), config)
     try:
-        notes = [note for k, run in enumerate(runs) if (note := _resume(run, fold_folder(ctx.folder, k)))]
+        notes = [note for k, run in enumerate(runs) if (note := resume(run, fold_folder(ctx.folder, k)))]
         before = _zero_shot(ctx.folder, scorer, runs)
         while step < last:
             # A kill leaves checkpoints ahead of the last report, or of each other: whatever is behind catches up.
@@ -135,7 +133,7 @@ def tune(config: Mapping[str, Any], ctx: StepContext, inputs: TuneInputs) -> Ite
                 _advance(run, step, fold_folder(ctx.folder, k), inputs)
             ended = any(run.diverged for run in runs)
             if ended:
-                _write(heard, step)
+                write_json(heard, step)
             yield _report(runs, scorer, before, ctx.folder, step, notes)
             if ended:
                 return
@@ -145,24 +143,12 @@ def tune(config: Mapping[str, Any], ctx: StepContext, inputs: TuneInputs) -> Ite
             torch.cuda.empty_cache()
 
 
-def _resume(run: LoraRun, folder: Path) -> str:
-    """Takes up a fold's checkpoint if there is one; one that is damaged or lacks its moments is left behind, and the note says so."""
-    if not (folder / MANIFEST).exists():
-        return ""
-    try:
-        run.load(folder)
-    except CheckpointError as error:
-        shutil.rmtree(folder)
-        return f"trained again from the first step: {error}"
-    return ""
-
-
 def _advance(run: LoraRun, step: int, folder: Path, inputs: TuneInputs) -> None:
     """Trains a fold up to a step, with a checkpoint wherever a report is due, so that its losses do not depend on where it began."""
     while run.step < step and not run.diverged:
         loss = run.advance(min(step, _next(run.step, step, inputs)) - run.step)
         folder.mkdir(exist_ok=True)
-        _write(folder / "loss.json", loss)  # before the checkpoint: one that is there has its loss
+        write_json(folder / "loss.json", loss)  # before the checkpoint: one that is there has its loss
         run.save(folder)
 
 
@@ -176,7 +162,7 @@ def _report(runs: list[LoraRun], scorer: Scorer, before: float, folder: Path, st
     ended = any(run.diverged for run in runs)
     found = {} if ended else scorer.score([run.model for run in runs])
     if found:
-        _write(folder / SCORES_FILE, {"step": step, "scores": found})
+        write_json(folder / SCORES_FILE, {"step": step, "scores": found})
     losses = [] if ended else [json.loads((fold_folder(folder, k) / "loss.json").read_text()) for k in range(len(runs))]
     pooled = found.get("pooled") or dict.fromkeys((metric.name for metric in SCORES), math.nan)
     metrics = {
@@ -197,16 +183,5 @@ def _zero_shot(folder: Path, scorer: Scorer, runs: list[LoraRun]) -> float:
     skill = math.nan
     if not any(run.step for run in runs):  # fresh adapters change nothing: their second matrix is zero
         skill = scorer.score([run.model for run in runs])["pooled"]["skill"]
-        _write(place, {"skill": skill})
+        write_json(place, {"skill": skill})
     return skill
-
-
-def fold_folder(folder: Path, k: int) -> Path:
-    """Returns the folder of a fold, counted from 0."""
-    return folder / f"fold-{k + 1}"
-
-
-def _write(path: Path, body: Any) -> None:
-    draft = path.with_name(f"{path.name}.new")
-    draft.write_text(json.dumps(body))
-    os.replace(draft, path)

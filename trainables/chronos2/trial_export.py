@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from trainables.chronos2.export import ExportError, check_target, export
+from trainables.checkpoint import fold_folder
+from trainables.chronos2.export import METADATA, NAMES, export
 from trainables.chronos2.model import find_base
 from trainables.chronos2.trainable import TuneInputs
-from trainables.chronos2.trial import fold_folder, make_runs
+from trainables.chronos2.trial import make_runs
+from trainables.exported import ExportError, check_target
 from trainables.stepping import StepContext
 
 
@@ -37,7 +39,7 @@ def export_trial(
         run.load(fold_folder(ctx.folder, k), weights_only=True)
         if run.diverged:
             raise ExportError(f"{name}: diverged at step {run.step}, so its weights are of no use")
-        check_target(place)
+        check_target(place, NAMES, METADATA)
         _name_base(run.model.peft_config["default"], inputs.model)
     return [
         export(run, place, f"{name}/fold-{k}", eval_curve=curve, parent_run=name, merged=merged)

@@ -7,9 +7,6 @@ and `train_end`, the start of the last bar that training saw. No pickle, and not
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +16,8 @@ import numpy as np
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 
-from trainables.chronos2.export import ExportError
+from trainables.checkpoint import fold_folder
+from trainables.exported import ExportError, check_target, published
 from trainables.features import Normaliser, features
 from trainables.forecast import issue
 from trainables.market import Panel
@@ -30,12 +28,13 @@ from trainables.policy.net_spec import NetSpec
 from trainables.policy.nets import PolicyNet, make_net
 from trainables.policy.options import Chosen, forecaster_of, read
 from trainables.policy.train import TrainRun
-from trainables.policy.trial import fold_folder, make_runs
+from trainables.policy.trial import make_runs
 from trainables.stepping import StepContext
 from trainables.timeline import Fold, Window
 
 WEIGHTS: Final = "policy.safetensors"
 ABOUT: Final = "policy.json"
+NAMES: Final = frozenset({WEIGHTS, ABOUT})
 FORMAT: Final = 1
 
 
@@ -108,7 +107,7 @@ def export_trial(
         run.load(fold_folder(ctx.folder, k), weights_only=True)
         if run.diverged:
             raise ExportError(f"{name}: diverged at step {run.step}, so its weights are of no use")
-        _check_target(place)
+        check_target(place, NAMES, ABOUT)
     return [
         _write(run, place, f"{name}/fold-{k}", inputs.settings, curve) for k, (run, place) in enumerate(zip(runs, places, strict=True), 1)
     ]
@@ -161,32 +160,10 @@ def _write(run: TrainRun, place: Path, name: str, settings: Mapping[str, Any], c
         "curve": [{key: None if isinstance(x, float) and not np.isfinite(x) else x for key, x in point.items()} for point in curve],
     }
     tensors = {f"{i}.{key}": value.detach().cpu().contiguous() for i, net in enumerate(nets) for key, value in net.named_parameters()}
-    place.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
-    try:
+    with published(place) as draft:
         (draft / WEIGHTS).write_bytes(tensor_bytes(tensors))
         (draft / ABOUT).write_text(json.dumps(about, indent=1, allow_nan=False) + "\n")
-        draft.chmod(0o755)
-        old = place.with_name(f".{place.name}-{os.getpid()}.old")
-        if place.exists():
-            place.rename(old)
-        draft.rename(place)
-        shutil.rmtree(old, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        raise
     return place
-
-
-def _check_target(place: Path) -> None:
-    if place.is_dir() and not place.is_symlink():
-        names = {path.name for path in place.iterdir()}
-        other = sorted(names - {WEIGHTS, ABOUT})
-        if other or (names and ABOUT not in names):
-            held = ", ".join((other or sorted(names))[:3])
-            raise ExportError(f"export {place}: the folder holds {held}, which no export wrote; give another or a new one")
-    elif place.exists() or place.is_symlink():
-        raise ExportError(f"export {place}: is not a folder; give another or a new one")
 
 
 __all__ = ["Policy", "export_trial", "load_policy"]

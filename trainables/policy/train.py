@@ -18,8 +18,8 @@ import torch
 from safetensors.torch import load as read_tensors
 from safetensors.torch import save as tensor_bytes
 
-from trainables.chronos2 import checkpoint
-from trainables.chronos2.checkpoint import CheckpointError
+from trainables import checkpoint
+from trainables.checkpoint import CheckpointError
 from trainables.policy.data import Series, draw, ends_or_raise
 from trainables.policy.decode_torch import decode_logits
 from trainables.policy.losses import LossSpec, make_loss, over_lags

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from results.metrics import Metric
-from trainables.chronos2.checkpoint import drop_moments
+from trainables.checkpoint import drop_moments
 from trainables.contract import Parameter, Prepared, TrainableError
 from trainables.features.inputs import check as check_features
 from trainables.forecast.identity import identity_of

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from trainables.chronos2.checkpoint import MANIFEST, CheckpointError
+from trainables.checkpoint import fold_folder, resume, write_json
 from trainables.policy.data import PolicyInputs
 from trainables.policy.decide import decide, selector_orders, validate
 from trainables.policy.options import METRICS, Chosen, read, selector_config
@@ -35,7 +32,7 @@ def train_policy(config: Mapping[str, Any], ctx: StepContext, inputs: PolicyInpu
     chosen = read(config)
     runs = make_runs(chosen, inputs, ctx.seed, ctx.device)
     try:
-        notes = [note for k, run in enumerate(runs) if (note := _resume(run, fold_folder(ctx.folder, k)))]
+        notes = [note for k, run in enumerate(runs) if (note := resume(run, fold_folder(ctx.folder, k)))]
         while epoch < last:
             # A kill leaves checkpoints ahead of the last report, or of each other: whatever is behind catches up.
             epoch = max(epoch + 1, min((run.epoch for run in runs if not run.diverged), default=0))
@@ -45,7 +42,7 @@ def train_policy(config: Mapping[str, Any], ctx: StepContext, inputs: PolicyInpu
                     run.save(fold_folder(ctx.folder, k))
             ended = any(run.diverged for run in runs)
             if ended:
-                _write(heard, epoch)
+                write_json(heard, epoch)
             yield _report(runs, chosen, inputs, epoch, notes)
             if ended:
                 return
@@ -92,26 +89,3 @@ def _report(runs: Sequence[TrainRun], chosen: Chosen, inputs: PolicyInputs, epoc
     found["val_sortino"], found["val_return"] = (float(np.mean(x)) for x in zip(*alone, strict=True)) if alone else (math.nan, math.nan)
     found["train_loss"] = float(np.mean([run.loss for run in runs]))
     return Report(epoch, found, said, returns[0])
-
-
-def fold_folder(folder: Path, k: int) -> Path:
-    """Returns the folder of a fold, counted from 0."""
-    return folder / f"fold-{k + 1}"
-
-
-def _resume(run: TrainRun, folder: Path) -> str:
-    """Takes up a fold's checkpoint if there is one; one that is damaged or lacks its moments is left behind, and the note says so."""
-    if not (folder / MANIFEST).exists():
-        return ""
-    try:
-        run.load(folder)
-    except CheckpointError as error:
-        shutil.rmtree(folder)
-        return f"trained again from the first step: {error}"
-    return ""
-
-
-def _write(path: Path, body: Any) -> None:
-    draft = path.with_name(f"{path.name}.new")
-    draft.write_text(json.dumps(body))
-    os.replace(draft, path)

@@ -1,6 +1,6 @@
-"""A fine-tune's checkpoint on disk: weights, the optimiser's moments, and a manifest that makes them one. Needs no torch.
+"""A training's checkpoint on disk: weights, the optimiser's moments, and a manifest that makes them one. Needs no torch.
 
-Moments are twice as large as the adapters and only there to go on from; in a file of their own they can be dropped, once a trial
+Moments are twice as large as the weights and only there to go on from; in a file of their own they can be dropped, once a trial
 has ended, without a byte of the weights being read or written.
 """
 
@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from trainables.contract import TrainableError
 
@@ -104,6 +105,38 @@ def drop_moments(folder: str | Path) -> None:
         body["moments"] = None
         _seal(place, body)
     _sweep(place, body)
+
+
+class Resumes(Protocol):
+    """A training that takes up its own checkpoint."""
+
+    def load(self, folder: str | Path) -> None:
+        """Takes it up, or raises a `CheckpointError`."""
+        ...
+
+
+def resume(run: Resumes, folder: Path) -> str:
+    """Takes up a checkpoint if there is one; one that is damaged or lacks its moments is left behind, and the note says so."""
+    if not (folder / MANIFEST).exists():
+        return ""
+    try:
+        run.load(folder)
+    except CheckpointError as error:
+        shutil.rmtree(folder)
+        return f"trained again from the first step: {error}"
+    return ""
+
+
+def fold_folder(folder: Path, k: int) -> Path:
+    """Returns the folder of a trial's fold, counted from 0."""
+    return folder / f"fold-{k + 1}"
+
+
+def write_json(path: Path, body: Any) -> None:
+    """Writes a small file that is there whole or not at all."""
+    draft = path.with_name(f"{path.name}.new")
+    draft.write_text(json.dumps(body))
+    os.replace(draft, path)
 
 
 def _seal(place: Path, body: Mapping[str, Any]) -> None:
