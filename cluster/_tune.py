@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
@@ -114,9 +114,11 @@ class PackTrainable(tune.Trainable):
         """A pack is never checkpointed: it is repeated."""
 
 
-def _compact(points: tuple[int, ...]) -> list[list[int]]:
-    """Writes numbers as [start, stop) runs; Tune copies and prints configurations."""
-    runs: list[list[int]] = []
+def _compact(points: tuple[Any, ...]) -> list[Any]:
+    """Writes numbers as [start, stop) runs, for Tune copies and prints them; configurations stay as they are."""
+    runs: list[Any] = []
+    if any(isinstance(p, Mapping) for p in points):
+        return list(points)
     for p in points:
         if runs and runs[-1][1] == p:
             runs[-1][1] = p + 1
@@ -125,6 +127,8 @@ def _compact(points: tuple[int, ...]) -> list[list[int]]:
     return runs
 
 
-def _expand(runs: list[list[int]]) -> list[int]:
+def _expand(runs: list[Any]) -> list[Any]:
     """Undoes `_compact`."""
+    if any(isinstance(run, Mapping) for run in runs):
+        return runs
     return [p for start, stop in runs for p in range(start, stop)]

@@ -1,8 +1,8 @@
 """Packs on Ray Tune: one Tune trial is one pack of configurations, on actors that are kept between packs.
 
 A Tune trial costs about 0.1 s and 10 KB, a selector back-test microseconds; so a trial carries as many configurations
-as fill about a second. Only their numbers travel: a worker makes the configurations again from the sampler, which is a
-pure function of the number, and sends back one block of metrics. What Tune writes about the experiment is a throw-away
+as fill about a second. Only their numbers travel, where a sampler is a pure function of the number and a worker can make the
+configurations again; back comes one block of metrics. What Tune writes about the experiment is a throw-away
 projection; the ledger, fed through `PackFeed`, is the truth.
 """
 
@@ -29,10 +29,10 @@ class WorkerError(ValueError):
 
 @dataclass(frozen=True)
 class PackTask:
-    """A pack to run: its fencing number and the numbers of its configurations."""
+    """A pack to run: its fencing number and the numbers of its configurations, or these themselves where no number makes them."""
 
     attempt: int
-    points: tuple[int, ...]
+    points: tuple[Any, ...]
 
 
 @dataclass(frozen=True)
@@ -74,18 +74,18 @@ class PackFeed(Protocol):
 
 
 # (points) -> float64 (n, metrics); raises if any configuration of the pack fails.
-Evaluate = Callable[[Sequence[int], Any], np.ndarray]
+Evaluate = Callable[[Sequence[Any], Any], np.ndarray]
 
 # Makes what a worker enters when it starts and stays in until its process ends: a cache that is offered there, say.
 Host = Callable[[], AbstractContextManager[Any]]
 
 
-def isolate(evaluate: Callable[[Sequence[int]], np.ndarray], points: Sequence[int], width: int) -> tuple[np.ndarray, dict[int, str]]:
+def isolate(evaluate: Callable[[Sequence[Any]], np.ndarray], points: Sequence[Any], width: int) -> tuple[np.ndarray, dict[int, str]]:
     """Evaluates a pack; halves it where it fails until each failing point stands alone.
 
     Args:
         evaluate: Evaluates points, one row of `width` metrics each, or raises.
-        points: Numbers of the configurations.
+        points: Numbers of the configurations, or these.
         width: Number of metrics.
 
     Returns:

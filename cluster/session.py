@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
 import os
 import socket
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 CONNECT_SECONDS = 5.0
+MACHINE = "machine_cpu"  # resource of a local node: what the machine has, where Ray was told of more CPUs so that more trials run at once
 
 
 class ClusterError(ValueError):
@@ -53,7 +55,8 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
         if address:
             ray.init(address=address, **quiet)
         else:
-            ray.init(address="local", num_cpus=cpus or os.cpu_count(), include_dashboard=False, **quiet)
+            there = os.cpu_count() or 1
+            ray.init(address="local", num_cpus=cpus or there, resources={MACHINE: there}, include_dashboard=False, **quiet)
     try:
         yield int(ray.cluster_resources().get("CPU", 1))
     finally:
@@ -69,21 +72,43 @@ def share(cpu: float, gpu: float | None) -> tuple[dict[str, float], int]:
         gpu: Cards of a trial, or a share of one; None is a whole card where there are any.
 
     Raises:
-        ClusterError: Not even one trial fits.
+        ClusterError: Not even one trial fits, on any node.
     """
     import ray
 
-    have = ray.cluster_resources()
-    cards = have.get("GPU", 0.0)
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    cards = sum(node.get("GPU", 0.0) for node in nodes)
     needs = {"cpu": cpu, "gpu": (1.0 if cards else 0.0) if gpu is None else gpu}
-    fits = have.get("CPU", 0.0) / cpu
-    if needs["gpu"]:
-        # A trial's share lies on one card: of 0.4 each, two fit on a card, not two and a half.
-        fits = min(fits, cards * int(1.0 / needs["gpu"]) if needs["gpu"] < 1.0 else cards / needs["gpu"])
-    if fits < 1.0:
-        there = f"{have.get('CPU', 0.0):g} and {cards:g}"
-        raise ClusterError(f"resources: a trial needs {cpu:g} CPUs and {needs['gpu']:g} GPUs; the cluster has {there}")
-    return needs, int(fits)
+    _check_largest(needs, nodes)
+    fits = sum(_fits(needs, node) for node in nodes)
+    if fits < 1:
+        raise ClusterError(
+            f"resources: a trial needs {cpu:g} CPUs and {needs['gpu']:g} GPUs on one node, no node of the cluster has both: ask for less"
+        )
+    return needs, fits
+
+
+def _check_largest(needs: Mapping[str, float], nodes: Sequence[Mapping[str, float]]) -> None:
+    """Refuses what not even the largest node has: Ray would wait for such a node for ever, or run on CPUs that are not there."""
+    local = any(MACHINE in node for node in nodes)
+    where = "this machine" if local else "the largest node of the cluster"
+    cpus = max((min(node.get("CPU", 0.0), node.get(MACHINE, math.inf)) for node in nodes), default=0.0)
+    cards = max((node.get("GPU", 0.0) for node in nodes), default=0.0)
+    for name, has, unit in (("cpu", cpus, "CPUs"), ("gpu", cards, "GPUs")):
+        if needs[name] > has:
+            less = f"give resources.{name}: {has:g} or less" if has or name == "gpu" else "start a node that has some"
+            more = ", or --cluster with the address of a larger one" if local else ""
+            raise ClusterError(f"resources.{name}: a trial needs {needs[name]:g} {unit}, and {where} has {has:g}; {less}{more}")
+
+
+def _fits(needs: Mapping[str, float], node: Mapping[str, float]) -> int:
+    """Returns how many trials fit on a node at once."""
+    fits = int(node.get("CPU", 0.0) / needs["cpu"] + 1e-9)
+    if not (share := needs["gpu"]):
+        return fits
+    cards = node.get("GPU", 0.0)
+    # A trial's share lies on one card: of 0.4 each, two fit on a card, not two and a half.
+    return min(fits, int(cards) * int(1.0 / share + 1e-9) if share < 1.0 else int(cards / share + 1e-9))
 
 
 def check_address(address: str | None) -> None:

@@ -24,13 +24,13 @@ class TrialTask:
 
     Attributes:
         attempt: Fencing number.
-        point: Number of its configuration.
+        point: Number of its configuration, or this itself where no number makes it.
         folder: Of its checkpoints.
         reached: Step of its last report that was taken, 0 for none.
     """
 
     attempt: int
-    point: int
+    point: Any
     folder: str
     reached: int = 0
 
@@ -86,7 +86,7 @@ class TrialFeed(Protocol):
 
 
 # (point, folder, reached, device, inputs) -> reports with step, metrics, note and returns
-Run = Callable[[int, Path, int, str, Any], Iterator[Any]]
+Run = Callable[[Any, Path, int, str, Any], Iterator[Any]]
 
 
 def run_trials(

@@ -36,7 +36,7 @@ class Decision:
         value: Its value there, as reported.
         cutoff: Value it had to reach.
         rank: Its place among those judged there, 1 is best.
-        of: How many were judged there so far, itself included.
+        of: How many were judged there so far, itself included; without a rung, too few to judge by (median).
         ahead: Trials that were better, best first, at most ten.
     """
 
@@ -186,7 +186,7 @@ class Median:
             if other != trial and theirs[-1] >= step and (seen := bisect_right(theirs, step)):
                 means.append((totals[seen] / seen, other))
         if len(means) < self.least:
-            return GO_ON
+            return Decision(value=value, of=len(means) + 1)
         means.sort(key=lambda pair: (-pair[0], pair[1]))
         middle = len(means) // 2
         median = means[middle][0] if len(means) % 2 else 0.5 * (means[middle - 1][0] + means[middle][0])
@@ -255,6 +255,11 @@ class Rules:
             return rungs(self.grace, self.factor, self.total)
         return [self.grace] if self.kind == "median" and self.grace < self.total else []
 
+    def ladder(self, trial: int, last: int) -> list[int]:
+        """Returns where one trial can be stopped, as `judged`: the rungs of its bracket that come before its own last step."""
+        first = self._asha().bracket(trial) if self.kind == "asha" else 0
+        return [step for step in self.judged[first:] if step < last]
+
     def changes(self, now: Rules) -> list[str]:
         """Returns what other rules would change, such as "grace 5, now 2": of options only those that both kinds have."""
         keys = ["kind", *(key for key in OPTIONS[now.kind] if key in OPTIONS[self.kind])]
@@ -268,6 +273,9 @@ class Rules:
             return Never()
         if self.kind == "median":
             return Median(self.grace, self.direction, self.least)
+        return self._asha()
+
+    def _asha(self) -> Asha:
         return Asha(self.total, self.grace, self.factor, self.direction, self.brackets, self.seed)
 
 

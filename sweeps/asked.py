@@ -12,6 +12,7 @@ from results.identity import config_ids
 from results.lock import is_written
 from results.reader import LedgerReader
 from sweeps.feed import CHUNK
+from sweeps.learning import distinct
 from sweeps.runner import LEDGER
 from sweeps.search import Search
 from sweeps.study import Study, StudyError, find
@@ -52,7 +53,7 @@ class Asked:
         if trials is None and written.search.trials is not None:
             return None
         same = all(_plain(written, self.study, key) for key in ("name", "trainable", "data", "settings", "protocol", "fixed", "seed"))
-        same = same and Search(written).space.to_dict() == dict(self.plan.space) and written.search.sampler == self.study.search.sampler
+        same = same and Search(written).space.to_dict() == dict(self.plan.space) and Search(written).method == self.study.search.sampler
         return options if same else None
 
 
@@ -70,11 +71,12 @@ def asked(home: Path) -> list[Asked]:
         for number, (plan, then) in enumerate(searches(ledger), 1):
             points: set[bytes] = set()
             known = 0
-            for ids in identities(ledger, then):
+            for ids in identities(ledger, plan, then):
                 fresh = set(ids) - points
                 points |= fresh
                 known += len(ledger.known(fresh))
-            found.append(Asked(number, plan, then, len(points), known))
+            count = max(len(points), plan.count or 0) if Search(then).learns and state_of(home, ledger) != "finished" else len(points)
+            found.append(Asked(number, plan, then, count, known))
         return found
 
 
@@ -113,9 +115,12 @@ def searches(ledger: LedgerReader) -> list[tuple[Plan, Study]]:
     return [(plan, _as_then(study, plan)) for plan in ledger.plans()]
 
 
-def identities(ledger: LedgerReader, study: Study) -> Iterator[list[bytes]]:
-    """Yields the identities of all points of a search, in chunks."""
-    sampler = Search(study).sampler
+def identities(ledger: LedgerReader, plan: Plan, study: Study) -> Iterator[list[bytes]]:
+    """Yields the identities of all points of a search, in chunks; of one that learns, of those suggested so far."""
+    if (search := Search(study)).learns:
+        yield [entry.config_id for entry in distinct(ledger, plan)]
+        return
+    sampler = search.sampler
     for start in range(0, sampler.size, CHUNK):
         points = sampler.configs(start, min(start + CHUNK, sampler.size))
         yield config_ids(ledger.header.context_id, [config_of(study, point) for point in points], ledger.header.defaults)
@@ -128,8 +133,11 @@ def config_of(study: Study, point: Mapping[str, Any]) -> dict[str, Any]:
 
 def _as_then(study: Study, plan: Plan) -> Study:
     spec = dict(plan.sampler)
-    search = study.search.model_copy(update={"sampler": spec["sampler"], "trials": spec["trials"]})
-    return study.model_copy(update={"space": dict(plan.space), "fixed": spec["fixed"], "seed": spec["seed"], "search": search})
+    kept: dict[str, Any] = {key: spec[key] for key in ("batch", "deterministic", "startup", "enqueue", "warm_start") if key in spec}
+    search = study.search.model_copy(update={"sampler": spec["sampler"], "trials": spec["trials"], **kept})
+    then: dict[str, Any] = {"space": dict(plan.space), "fixed": spec["fixed"], "seed": spec["seed"], "search": search}
+    then |= {key: spec[key] for key in ("objective", "constraints") if key in spec}
+    return study.model_copy(update=then)
 
 
 def _plain(left: Study, right: Study, key: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shlex
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,13 +28,14 @@ BARS = "▁▂▃▄▅▆▇█"
 _ROWS = 12  # of a table of reports
 _WIDTH = 40  # of a sparkline
 _EVERY = 10.0  # seconds between lines where output is not a terminal
+_QUIET = 60.0  # seconds between two reports after which there is a line all the same
 _COLOURS = {"completed": "green", "stopped": "yellow", "diverged": "red", "failed": "red"}
 
 WHY_HELP = (
     "Say why a trial ended, or how far it is.\n\n"
     "For a trial that was stopped early: the rung at which it was judged, its value there, the cut-off, its place of how many, and the "
-    "trials that were ahead with what became of them. For one that was completed: each rung it passed. For one that diverged or failed: "
-    "where, and the error. Only for trainables that report as they go; docs/studies.md explains schedulers."
+    "trials that were ahead with what became of them. For one that was completed: where it was judged and stayed, or why it never was. For "
+    "one that diverged or failed: where, and the error. Only for trainables that report as they go; docs/studies.md explains schedulers."
 )
 
 
@@ -68,7 +70,39 @@ def _facts(found: Ending) -> list[tuple[str, str]]:
         lines.append(("scheduler", f"{found.rule}: {SCHEDULERS.get(found.rule, 'unknown')}"))
     if found.status in ("stopped", "diverged", "failed"):
         lines.append(("reached", reach(found.step, found.last)))
+    lines += [("judged", words) for words in judged_words(found)]
     return [*lines, *(("note", f"step {step:,}: {note}") for step, note in found.notes)]
+
+
+def judged_words(found: Ending) -> list[str]:
+    """Returns where a trial was judged and went on, in words; none where nothing was to be judged, or it cannot be worked out again."""
+    from results.leaderboard import format_value, shown_unit
+
+    if found.rule not in ("asha", "median") or not found.replayed or found.status not in ("completed", "running", "waiting"):
+        return []
+    lines, median, unit = [], found.rule == "median", shown_unit(found.metric)
+    if found.judged:
+        last = found.judged[-1]
+        one, name = last.decision, found.metric.name
+        fate = "behind, but that was its last step" if one.stop else "it stayed"
+        value, cutoff = format_value(last.value, unit), format_value(one.cutoff, unit)
+        compared = f"its best {name} so far {value} and the median {cutoff}" if median else f"{name} {value} and the cut-off {cutoff}"
+        at = _at([item.step for item in found.judged])
+        lines.append(f"{at}: {fate}; at step {last.step:,} {compared}, place {one.rank:,} of {one.of:,}")
+    if found.alone:
+        had = max(others for _, others in found.alone)
+        came = f"at most {had:,} had" if had else "none had"
+        lines.append(f"not {_at([step for step, _ in found.alone])}: that takes {found.least:,} other trials that have come as far; {came}")
+    if not lines and found.step:
+        lines.append("nowhere: none of its reports came at a step from which the scheduler judges")
+    return lines
+
+
+def _at(steps: Sequence[int]) -> str:
+    """Returns where reports came, such as "at steps 2, 8", or "at 10 steps, 3 to 12" of more than a few."""
+    if len(steps) > 4:
+        return f"at {len(steps):,} steps, {steps[0]:,} to {steps[-1]:,}"
+    return f"at step{'s' if len(steps) > 1 else ''} {', '.join(f'{step:,}' for step in steps)}"
 
 
 def _say_ahead(found: Ending) -> None:
@@ -90,13 +124,13 @@ def _say_ahead(found: Ending) -> None:
 def _say_judged(found: Ending) -> None:
     from results.leaderboard import format_value, shown_unit
 
-    unit, metric = shown_unit(found.metric), found.metric.name
+    unit, metric, median = shown_unit(found.metric), found.metric.name, found.rule == "median"
     rows = []
     for item in _thinned(found.judged):
         one = item.decision
-        cells = (f"{item.step:,}", format_value(one.value, unit), f"{one.rank:,} of {one.of:,}", format_value(one.cutoff, unit))
-        rows.append([f"{one.rung:,}", *cells])
-    names = ("rung", "step", metric, "place", "cut-off")
+        cells = (f"{item.step:,}", format_value(item.value, unit), f"{one.rank:,} of {one.of:,}", format_value(one.cutoff, unit))
+        rows.append(list(cells) if median else [f"{one.rung:,}", *cells])
+    names = ("step", f"best {metric}", "place", "median") if median else ("rung", "step", metric, "place", "cut-off")
     out.print(table(names, rows, title="judged, and not stopped", numbers=names))
 
 
@@ -199,30 +233,51 @@ def why_command(study: str, dir: Path, trial: int | str = "TRIAL") -> str:
 
 
 class TrainingLine:
-    """How far a single trial is: a line that changes on a terminal, elsewhere one every ten seconds."""
+    """How far a single trial is: a line that changes on a terminal; elsewhere one every ten seconds, or every minute between reports."""
 
     def __init__(self, what: str):
         self._what, self._began, self._first, self._said = what, time.monotonic(), -1, time.monotonic()
-        self._status = out.status(f"{what}: loading")
+        self._heard, self._line = self._began, f"{what}: loading"
+        self._status = out.status(self._line)
+        self._over = threading.Event()
+        self._clock = threading.Thread(target=self._tick, daemon=True)
 
     def __enter__(self) -> Callable[[int, int], None]:
         self._status.start()
+        if not out.is_terminal:
+            self._clock.start()
         return self.update
 
     def __exit__(self, *exc: object) -> None:
         self._status.stop()
+        if self._clock.is_alive():
+            self._over.set()
+            self._clock.join()
 
     def update(self, step: int, last: int) -> None:
         """Takes the step of a report."""
-        now = time.monotonic()
+        from sweeps.progress import clock
+
+        now = self._heard = time.monotonic()
         if self._first < 0:
             self._first, self._began = step, now
         line = f"{self._what}: step {step:,} of {last:,}"
         if step > self._first:
             each = (now - self._began) / (step - self._first)
             wait = math.ceil(each * max(0, last - step))
-            line += f", {each:.2g} s a step, {wait // 3600}:{wait // 60 % 60:02}:{wait % 60:02} left"
+            line += f", {each:.2g} s a step, {clock(wait)} left"
+        self._line = line
         self._status.update(line)
         if not out.is_terminal and now - self._said >= _EVERY:
             self._said = now
             say(line)
+
+    def _tick(self) -> None:
+        from sweeps.progress import clock
+
+        while not self._over.wait(max(0.0, self._said + _QUIET - time.monotonic())):
+            now = time.monotonic()
+            if now - self._said >= _QUIET:  # otherwise a report came meanwhile
+                self._said = now
+                what = "the last report" if self._first >= 0 else "the start"
+                say(f"{self._line} ({clock(now - self._heard)} since {what})")

@@ -18,6 +18,7 @@ from results.reports import ReportRow
 from search_spaces.stopping import Decision, Rules
 
 if TYPE_CHECKING:
+    from results import Plan
     from results.metrics import Metric
     from results.reader import LedgerReader
     from sweeps.search import Search
@@ -33,10 +34,12 @@ class Judged:
     Attributes:
         step: Of the report.
         decision: What the scheduler found.
+        value: What was compared: the report's; under the median rule the trial's best so far.
     """
 
     step: int
     decision: Decision
+    value: float
 
 
 @dataclass(frozen=True)
@@ -73,6 +76,8 @@ class Ending:
         rule: Kind of the scheduler.
         ahead: The trials that were better there, ten at most.
         judged: Where it was judged and went on.
+        alone: Reports that the median rule would have judged but for too few others, as (step, how many had come as far).
+        least: Others that the median rule asks for.
         replayed: Whether judging all reports again gives what is on record; otherwise `judged` is empty.
         notes: What its reports said, each note with its first step.
     """
@@ -88,6 +93,8 @@ class Ending:
     rule: str = ""
     ahead: tuple[Rival, ...] = ()
     judged: tuple[Judged, ...] = ()
+    alone: tuple[tuple[int, int], ...] = ()
+    least: int = 0
     replayed: bool = True
     notes: tuple[tuple[int, str], ...] = ()
 
@@ -189,19 +196,23 @@ class _Reader:
             self._rows.setdefault(row.trial, []).append(row)
 
     @cached_property
-    def _searches(self) -> list[tuple[int, Search]]:
-        """Every search with the number of its first trial."""
+    def _searches(self) -> list[tuple[Plan, Search]]:
+        """Every search with its plan."""
         from sweeps.asked import searches
         from sweeps.search import Search
 
-        return [(plan.offset, Search(study)) for plan, study in searches(self._ledger)]
+        return [(plan, Search(study)) for plan, study in searches(self._ledger)]
 
     def _find(self, trial: int) -> tuple[Search, dict[str, Any]] | None:
         """Returns the search a trial belongs to and its configuration; None if there is none of this number."""
         from sweeps.asked import config_of
+        from sweeps.learning import distinct
 
-        for offset, search in self._searches:
-            index = trial - offset
+        for plan, search in self._searches:
+            index = trial - plan.offset
+            if search.learns and 0 <= index < search.sampler.size:
+                made = distinct(self._ledger, plan)
+                return (search, dict(made[index].config)) if index < len(made) else None
             if 0 <= index < search.sampler.size:
                 return search, config_of(search.study, search.sampler.configs(index, index + 1)[0])
         return None
@@ -229,8 +240,7 @@ class _Reader:
             if row["failures"]:
                 words += f" (tried {len(row['failures']) + 1} times)"
             return Ending(status="failed", words=words, **facts)
-        judged, true = self._judged(trial, search)
-        facts |= {"judged": judged, "replayed": true}
+        facts |= self._judged(trial, search)
         if status == "stopped":
             decision = self._stops.get(trial, {})
             if not decision:
@@ -255,21 +265,20 @@ class _Reader:
             words = "not started, or not far enough for a report" if self._written else "not started"
             return Ending(status="waiting", words=words, **facts)
         words = f"at {reach(step, facts['last'])}, {shown(self._value(self._rows[trial][-1]), self._metric)}"
-        judged, true = self._judged(trial, search)
-        facts |= {"judged": judged, "replayed": true}
+        facts |= self._judged(trial, search)
         if self._written:
             return Ending(status="running", words=f"not ended: {words}; the study is running", **facts)
         return Ending(status="waiting", words=f"interrupted {words}; the next run goes on from there", **facts)
 
     def _facts(self, trial: int, search: Search, config: Mapping[str, Any]) -> dict[str, Any]:
-        rows = self._rows.get(trial, [])
+        rows, kept = self._rows.get(trial, []), recorded_rules(self._ledger)
         return {
             "trial": trial,
             "step": rows[-1].step if rows else 0,
             "last": self._last(search, config),
             "swept": self._swept(search, config),
             "metric": self._metric,
-            "rule": str(search.study.scheduler.get("kind", "asha")),
+            "rule": kept[0].kind if kept else str(search.study.scheduler.get("kind", "asha")),
             "notes": notes_of(rows),
         }
 
@@ -289,27 +298,33 @@ class _Reader:
     def _value(self, row: ReportRow) -> float:
         return float(row.metrics[self._place])
 
-    def _judged(self, trial: int, search: Search) -> tuple[tuple[Judged, ...], bool]:
+    def _judged(self, trial: int, search: Search) -> dict[str, Any]:
         """Judges all reports again; returns where the trial went on, and whether the stops of its search are those on record.
 
         Stops of another search were another scheduler's, with rungs of its own.
         """
         rules, objective = recorded_rules(self._ledger) or (search.rules(), search.objective)
         scheduler, place = rules.make(), self._ledger.header.metric_names.index(objective)
-        first = next(offset for offset, made in self._searches if made is search)
-        own, stops = [], {}
+        best = min if rules.direction == "min" else max
+        first = next(plan.offset for plan, made in self._searches if made is search)
+        own, alone, stops, seen = [], [], {}, list[float]()
         for row in reports.read(self._ledger):
-            decision = scheduler.report(row.trial, row.step, float(row.metrics[place]))
+            decision = scheduler.report(row.trial, row.step, value := float(row.metrics[place]))
             # Behind at its last step a trial is completed all the same; in older ledgers it was stopped there, and is so again.
             spared = row.trial not in self._stops and row.step == self._rows[row.trial][-1].step
             if decision.stop and not spared:
                 stops[row.trial] = _essence(vars(decision))
-            elif row.trial == trial and decision.rung is not None:
-                own.append(Judged(row.step, decision))
+            elif row.trial == trial:
+                seen.append(value)
+                if decision.rung is not None:
+                    own.append(Judged(row.step, decision, best(seen) if rules.kind == "median" else value))
+                elif decision.of is not None:
+                    alone.append((row.step, decision.of - 1))
         theirs = range(first, first + search.sampler.size)
         recorded = {number: _essence(detail) for number, detail in self._stops.items()}
-        true = {n: s for n, s in stops.items() if n in theirs} == {n: s for n, s in recorded.items() if n in theirs}
-        return (tuple(own), True) if true else ((), False)
+        if {n: s for n, s in stops.items() if n in theirs} != {n: s for n, s in recorded.items() if n in theirs}:
+            return {"replayed": False}
+        return {"judged": tuple(own), "alone": tuple(alone), "least": rules.least}
 
     def _ahead(self, decision: Mapping[str, Any]) -> Iterator[Rival]:
         for trial in decision.get("ahead", ()):

@@ -21,6 +21,7 @@ from sweeps.study import StudyError
 
 if TYPE_CHECKING:
     from cluster.cache.answers import Building
+    from sweeps.learning import LearningBacklog
     from sweeps.steps import Running
 
 CHUNK = 4096  # configurations looked up in the ledger at once
@@ -91,12 +92,14 @@ class Backlog:
     ):
         self._points = self._generate(sampler, make, ledger, plan, reuse, tally)
         self._held: deque[Point] = deque()
+        self.drained = False
 
     def take(self, n: int) -> list[Point]:
         """Returns up to n points; fewer only at the end."""
         while len(self._held) < n:
             point = next(self._points, None)
             if point is None:
+                self.drained = True
                 break
             self._held.append(point)
         return [self._held.popleft() for _ in range(min(n, len(self._held)))]
@@ -104,6 +107,13 @@ class Backlog:
     def put_back(self, points: list[Point]) -> None:
         """Returns points to the front."""
         self._held.extendleft(reversed(points))
+
+    def task(self, point: Point) -> int | Mapping[str, Any]:
+        """Returns what a worker makes the configuration from: its number."""
+        return point.index
+
+    def told(self, row: ResultRow, step: int | None = None) -> None:
+        """Learns nothing from a result."""
 
     @staticmethod
     def _generate(
@@ -145,7 +155,7 @@ class StudyFeed:
 
     def __init__(
         self,
-        backlog: Backlog,
+        backlog: Backlog | LearningBacklog,
         ledger: Ledger,
         plan: Plan,
         tally: Tally,
@@ -162,7 +172,6 @@ class StudyFeed:
         self._again: deque[list[Point]] = deque()
         self._flying: dict[int, list[Point]] = {}
         self._crashes: dict[bytes, int] = {}
-        self._drained = False
         self._size = FIRST_PACK
         self._began = time.monotonic()
         self._objective = ledger.header.metric_names.index(objective)
@@ -178,19 +187,17 @@ class StudyFeed:
             return None
         attempt = self._ledger.open_attempt(self._plan.plan_id, len(points))
         self._flying[attempt] = points
-        return PackTask(attempt, tuple(p.index for p in points))
+        return PackTask(attempt, tuple(self._backlog.task(p) for p in points))
 
     def _draw(self) -> list[Point]:
         # Towards the end the rest is shared, so that no worker waits for another's last pack.
         left = self.tally.total - self.tally.known - self.tally.done - sum(map(len, self._flying.values()))
-        points = self._backlog.take(max(1, min(self._size, math.ceil(left / self._slots))))
-        self._drained = self._drained or not points
-        return points
+        return self._backlog.take(max(1, min(self._size, math.ceil(left / self._slots))))
 
     @property
     def exhausted(self) -> bool:
         """Whether no pack will come again."""
-        return self.stopping or (self._drained and not self._again and not self._flying)
+        return self.stopping or (self._backlog.drained and not self._again and not self._flying)
 
     def deliver(self, result: PackResult) -> None:
         """Accepts a pack's results in one transaction."""
@@ -215,6 +222,8 @@ class StudyFeed:
             kept = [i for i, p in enumerate(points) if i not in result.errors and series.is_kept(p.config_id, self._plan.count)]
             series.write(self._ledger, self._home, result.attempt, [points[i].config_id for i in kept], returns[kept].astype(np.float32))
         taken = self._ledger.accept(result.attempt, rows)
+        for row in rows:
+            self._backlog.told(row)
         tally = self.tally
         tally.done += taken.accepted
         tally.failed += len(result.errors)
@@ -262,5 +271,6 @@ class StudyFeed:
         attempt = self._ledger.open_attempt(self._plan.plan_id, 1)
         row = ResultRow(self._plan.offset + point.index, point.config_id, point.config, "failed", None, None, f"{error} (twice, alone)")
         self.tally.done += self._ledger.accept(attempt, [row]).accepted
+        self._backlog.told(row)
         self.tally.failed += 1
         self._report(self.tally)

@@ -43,7 +43,7 @@ class OpenStudy:
             sort: Metric that ranks; default the objective.
             judged: With columns verdict, dsr, … (`sweeps.kept.by_trial`) where the study keeps daily returns; takes a second or more.
         """
-        sort = sort or self.study.objective
+        sort = sort or self.study.ranking
         if judged:
             from sweeps.evidence import judged_leaderboard
 
@@ -55,7 +55,7 @@ class OpenStudy:
         """Returns the leaderboard with verdicts, identical behaviour in one row, and what the study shows about its winner."""
         from sweeps.evidence import judge
 
-        return judge(self.folder, sort or self.study.objective, top)
+        return judge(self.folder, sort or self.study.ranking, top)
 
     def frame(self) -> pd.DataFrame:
         """Returns all trials."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
@@ -12,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Self
 
 from rich.console import Console, Group, RenderableType
 from rich.progress import BarColumn, Progress, TextColumn
-from rich.table import Column
+from rich.table import Column, Table
 from rich.text import Text
 
-from sweeps.console import table
+from sweeps.console import many, table
 from sweeps.feed import Tally
 
 if TYPE_CHECKING:
@@ -25,13 +26,17 @@ if TYPE_CHECKING:
 _WINDOW = 30.0  # seconds the rate looks back, at most
 _STEADY = 3.0  # seconds after the first pack or report from which a rate means something
 _EVERY = 10.0  # seconds between lines where output is not a terminal
+_QUIET = 60.0  # seconds without a report after which it is said how long that is
 _SHOWN = 12  # trials at work
+_WIDEST = 10_000  # columns: of a table that nothing cuts short
+_JUDGED = {"asha": "rung", "median": "judged"}  # what the column is called that says where a trial can be stopped
 
 
 class StudyProgress:
     """A progress bar on a terminal; where output goes to a file, a line at the start, every ten seconds, and at the end.
 
-    Trials that report are in a table below the bar; in a file there is a line for each that ends.
+    Trials that report are in a table below the bar; in a file there is a line for each that ends, and between reports that are far
+    apart the lines say how long nothing has been heard.
     """
 
     def __init__(self, console: Console, objective: str, unit: str = ""):
@@ -105,23 +110,36 @@ class StudyProgress:
             yield Text(_building(made), "dim")
         running = sorted(self._tally.running or (), key=lambda each: each.trial)
         if running:
-            names = list(dict.fromkeys(name for each in running for name in each.swept))
-            numbers = ("trial", "step", self._objective, "s/step", "left")
-            rows = [self._row(each, names) for each in running[:_SHOWN]]
-            yield table(("trial", *names, *numbers[1:]), rows, numbers=numbers)
+            yield self._table(running)
             if len(running) > _SHOWN:
                 yield Text(f"… and {len(running) - _SHOWN:,} more at work")
-            if silent := _silent(running):
-                yield Text(silent, "dim")
+            if quiet := _quiet(running):
+                yield Text(quiet, "dim")
         if self._latest and running:
             yield Text(self._latest, "dim")
 
-    def _row(self, made: Running, names: list[str]) -> list[str | Text]:
-        swept = [_plain(made.swept[name]) if name in made.swept else "–" for name in names]
-        if math.isnan(made.pace):
-            return [str(made.trial), *swept, f"{made.step:,} of {made.last:,}", self._value(made.value), "…", "…"]
-        left = max(0.0, (made.last - made.step) * made.pace - (time.monotonic() - made.heard))
-        return [str(made.trial), *swept, f"{made.step:,} of {made.last:,}", self._value(made.value), f"{made.pace:.2g}", _clock(left)]
+    def _table(self, running: Sequence[Running]) -> Table:
+        """Shows trials at work. On a narrow terminal first the training loss is left out, then the rung."""
+        rung = [_JUDGED[each.rule] for each in running if each.ladder][:1]
+        loss = ["loss"] if any(each.loss is not None for each in running) else []
+        made = self._columns(running, (*rung, *loss))
+        for dropped in (rung, ()):
+            if self._console.measure(made, options=self._console.options.update(max_width=_WIDEST)).maximum <= self._console.width:
+                break
+            made = self._columns(running, dropped)
+        return made
+
+    def _columns(self, running: Sequence[Running], extra: Sequence[str]) -> Table:
+        names = list(dict.fromkeys(name for each in running for name in each.swept))
+        numbers = ("trial", "step", *extra, self._objective, "s/step", "left")
+        rows = []
+        for each in running[:_SHOWN]:
+            cells = {"trial": str(each.trial), "step": f"{each.step:,} of {each.last:,}", self._objective: self._value(each.value)}
+            cells |= {"loss": _loss(each), **{name: _rung(each) for name in extra if name != "loss"}}
+            cells |= dict(zip(("s/step", "left"), _times(each), strict=True))
+            swept = [_plain(each.swept[name]) if name in each.swept else "–" for name in names]
+            rows.append([cells["trial"], *swept, *(cells[name] for name in numbers[1:])])
+        return table(("trial", *names, *numbers[1:]), rows, numbers=numbers)
 
     def _pace(self, tally: Tally) -> str:
         """Returns rate and time left, "…" until they mean something.
@@ -146,7 +164,7 @@ class StudyProgress:
         if not rate:
             return "…" if left else ""
         shown = (f"{rate:,.0f}" if rate >= 100 else f"{rate:.2g}") + (" steps/s" if steps else "/s")
-        return f"{shown}, {_clock(left / rate)} left{' if all go on' if steps else ''}" if left else shown
+        return f"{shown}, {clock(left / rate)} left{' if all go on' if steps else ''}" if left else shown
 
     def _tick(self) -> None:
         while not self._over.wait(_EVERY):
@@ -156,8 +174,8 @@ class StudyProgress:
         for made in self._tally.building:
             self._console.print(Text(_building(made)), soft_wrap=True)
         self._printed = self._line
-        silent = _silent(self._tally.running or ())
-        self._console.print(Text(f"{self._printed}  {silent}" if silent else self._printed), soft_wrap=True)
+        quiet = _quiet(self._tally.running or ())
+        self._console.print(Text(f"{self._printed}  {quiet}" if quiet else self._printed), soft_wrap=True)
 
 
 class _Bar(Progress):
@@ -177,16 +195,41 @@ def _building(made: Building) -> str:
     return f"building {made.where}: {how}, {made.seconds:.0f} s"
 
 
-def _silent(running: Sequence[Running]) -> str:
-    """Says how long trials have worked on their first report of the session, the longest: it comes after setting up."""
-    waiting = [each for each in running if not each.reported]
-    if not waiting:
-        return ""
-    who = f"trial {waiting[0].trial}" if len(waiting) == 1 else f"{len(waiting):,} trials"
-    return f"{who} working for {time.monotonic() - min(each.heard for each in waiting):.0f} s on the first report"
+def _rung(made: Running) -> str:
+    """Returns how many of its rungs a trial has passed; under the median rule the step from which it is judged."""
+    if not made.ladder:
+        return "–"
+    return f"from {made.ladder[0]:,}" if made.rule == "median" else f"{bisect_right(made.ladder, made.step)} of {len(made.ladder)}"
 
 
-def _clock(seconds: float) -> str:
+def _loss(made: Running) -> str:
+    if made.loss is None:
+        return "–"
+    return "…" if math.isnan(made.loss) else f"{made.loss:.4g}"
+
+
+def _times(made: Running) -> tuple[str, str]:
+    """Returns seconds a step and the time left, "…" before there is a pace."""
+    if math.isnan(made.pace):
+        return "…", "…"
+    return f"{made.pace:.2g}", clock(max(0.0, (made.last - made.step) * made.pace - (time.monotonic() - made.heard)))
+
+
+def _quiet(running: Sequence[Running]) -> str:
+    """Says how long nothing has been heard of the trials at work, once that is long.
+
+    Of those that are at their first report of the session, which comes after setting up, at once: the longest of them.
+    """
+    now, waiting = time.monotonic(), [each for each in running if not each.reported]
+    if waiting:
+        who = f"trial {waiting[0].trial}" if len(waiting) == 1 else f"{len(waiting):,} trials"
+        return f"{who} working for {now - min(each.heard for each in waiting):.0f} s on the first report"
+    since = min((now - each.heard for each in running), default=0.0)
+    return f"{many(len(running), 'trial')} at work, {clock(since)} since the last report" if since >= _QUIET else ""
+
+
+def clock(seconds: float) -> str:
+    """Returns a time as h:mm:ss, rounded up."""
     wait = math.ceil(seconds)
     return f"{wait // 3600}:{wait // 60 % 60:02}:{wait % 60:02}"
 

@@ -32,6 +32,7 @@ from results.lock import WriterLock
 from results.provenance import collect
 from sweeps.endings import kept_rules
 from sweeps.feed import Backlog, Point, StudyFeed, Tally
+from sweeps.learning import LearningBacklog
 from sweeps.opened import OpenStudy
 from sweeps.pruning import prune_ended
 from sweeps.search import Evaluator, Search
@@ -113,10 +114,10 @@ def run(
             series.write_days(home, prepared.days, prepared.day_folds, prepared.benchmarks)
         if retry_failed:
             ledger.reopen_failed()
-        plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(study), search.sampler.size)
+        plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(search), search.sampler.size)
         prune_ended(search.trainable, ledger, home)
         siblings = [] if fresh else [p for p in Path(folder).glob(f"*/{LEDGER}") if p.parent != home]
-        backlog = Backlog(search.sampler, search.config, ledger, plan, _reuser(ledger, home, plan, siblings), tally)
+        backlog = _backlog(search, ledger, plan, _reuser(ledger, home, plan, siblings), tally, Path(folder))
         if on_prepared:
             on_prepared(prepared, tally)
         objective = header.objective  # the ledger's own may be an earlier one
@@ -215,7 +216,7 @@ def verify(home: Path) -> Verification:
     from sweeps.asked import identities, searches  # which imports this module
 
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
-        return ledger.verify(chunk for _, study in searches(ledger) for chunk in identities(ledger, study))
+        return ledger.verify(chunk for plan, study in searches(ledger) for chunk in identities(ledger, plan, study))
 
 
 def _header(search: Search, prepared: Prepared) -> Header:
@@ -265,8 +266,21 @@ def _other_rules(ledger: Ledger, search: Search) -> Iterator[str]:
         )
 
 
-def _sampler_spec(study: Study) -> dict[str, Any]:
-    return {"sampler": study.search.sampler, "trials": study.search.trials, "seed": study.seed, "fixed": study.fixed}
+def _sampler_spec(search: Search) -> dict[str, Any]:
+    """Returns what a plan is, besides its space: of a sampler that learns, everything its suggestions follow from."""
+    study, given = search.study, search.study.search
+    spec: dict[str, Any] = {"sampler": search.method, "trials": given.trials, "seed": study.seed, "fixed": study.fixed}
+    if search.learns:
+        spec |= {"objective": list(search.objectives), "constraints": study.constraints, **given.model_dump(exclude={"sampler", "trials"})}
+    return spec
+
+
+def _backlog(
+    search: Search, ledger: Ledger, plan: Plan, reuse: Callable[[list[Point]], set[bytes]], tally: Tally, folder: Path
+) -> Backlog | LearningBacklog:
+    if search.learns:
+        return LearningBacklog(search, ledger, plan, reuse, tally, folder)
+    return Backlog(search.sampler, search.config, ledger, plan, reuse, tally)
 
 
 def _open(path: Path, header: Header) -> Ledger:

@@ -14,7 +14,9 @@ import pandas as pd
 
 from cluster.packs import PackError
 from results.constraints import ConstraintError, parse
-from search_spaces import Sampler, Space, make_sampler
+from search_spaces import Sampler, Space, SpaceError, make_sampler
+from search_spaces.adaptive import ADAPTIVE, Goal, Suggester, batch_of, choose, make_suggester
+from search_spaces.adaptive.axes import Axes
 from search_spaces.stopping import Rules
 from sweeps.study import Study, StudyError
 from trainables.contract import Checks, ChecksData, Context, Evaluation, Prepared, Registry, Trainable, TrainableError, check_config
@@ -91,8 +93,7 @@ class Search:
         """
         if not isinstance(self.trainable, Stepping):
             raise StudyError(f"scheduler: {self.study.trainable} evaluates whole packs; only trials that report can be stopped early")
-        direction = next(m.direction for m in self.trainable.metrics if m.name == self.objective) or "max"
-        return Rules.parse(self.study.scheduler, total=self.last_step, direction=direction, seed=self.study.seed)
+        return Rules.parse(self.study.scheduler, total=self.last_step, direction=self._direction(self.objective), seed=self.study.seed)
 
     @cached_property
     def space(self) -> Space:
@@ -100,14 +101,77 @@ class Search:
         return Space.parse(self.study.space)
 
     @cached_property
+    def method(self) -> str:
+        """The sampler by name, `auto` resolved."""
+        name = self.study.search.sampler
+        return choose(self.space, self.study.search.trials, self.goal) if name == "auto" else name
+
+    @property
+    def learns(self) -> bool:
+        """Whether the sampler learns from results, so that its points are not known beforehand."""
+        return self.method in ADAPTIVE
+
+    @cached_property
     def sampler(self) -> Sampler:
-        """The sampler."""
-        return make_sampler(self.study.search.sampler, self.space, trials=self.study.search.trials, seed=self.study.seed)
+        """The sampler; of one that learns, random points that stand for those it will suggest, as many as it may."""
+        trials = self.study.search.trials
+        if self.learns and trials is None and self.space.size is None:
+            raise SpaceError(f"trials: {self.method} has no end, say how many")
+        return make_sampler("random" if self.learns else self.method, self.space, trials=trials, seed=self.study.seed)
+
+    @cached_property
+    def strangers(self) -> Sampler:
+        """Random points for a sampler that has no new one to suggest: all of a grid."""
+        trials = None if self.space.size is not None else 100 * self.sampler.size
+        return make_sampler("random", self.space, trials=trials, seed=self.study.seed + 1)
+
+    @property
+    def batch(self) -> int:
+        """How many suggestions a sampler that learns is asked for at once."""
+        return self.study.search.batch or batch_of(self.sampler.size)
+
+    @property
+    def goal(self) -> Goal:
+        """What is better."""
+        return Goal(tuple(self._direction(name) for name in self.objectives), len(self.study.constraints))
+
+    def suggester(self, batch: int) -> Suggester:
+        """Returns the sampler that learns."""
+        options: dict[str, Any] = {"batch": batch, "seed": self.study.seed, "startup": self.study.search.startup}
+        return make_suggester(self.method, self.space, self.goal, **options)
+
+    @property
+    def enqueued(self) -> list[dict[str, Any]]:
+        """The points to be tried first, complete with constants and derived parameters.
+
+        Raises:
+            StudyError: One is not a point of the space.
+        """
+        axes, made = Axes(self.space), []
+        for number, given in enumerate(self.study.search.enqueue):
+            unknown = sorted(set(given) - set(self.space.names))
+            drawn = None if unknown else axes.drawn({**self.study.fixed, **given})
+            if drawn is None:
+                wanted = (
+                    f"{', '.join(unknown)}: not in the space" if unknown else f"give each of {', '.join(self.space.names)} a value it has"
+                )
+                raise StudyError(f"search.enqueue[{number}]: {given} is not a point of the space; {wanted}")
+            made.append(axes.point(drawn))
+        return made
+
+    def _direction(self, metric: str) -> str:
+        return next((m.direction for m in self.trainable.metrics if m.name == metric), None) or "max"
+
+    @property
+    def objectives(self) -> tuple[str, ...]:
+        """The metrics that are made better."""
+        given = self.study.objective or self.trainable.objective
+        return (given,) if isinstance(given, str) else tuple(given)
 
     @property
     def objective(self) -> str:
-        """The metric that ranks."""
-        return self.study.objective or self.trainable.objective
+        """The metric that ranks: the first objective."""
+        return self.objectives[0]
 
     @cached_property
     def protocol(self) -> Protocol:
@@ -165,21 +229,36 @@ class Search:
                 self._accept(self.config(config))
         names = [m.name for m in self.trainable.metrics]
         ranking = [m.name for m in self.trainable.metrics if m.direction]
-        if self.objective not in names:
-            near = difflib.get_close_matches(self.objective, names, 1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise StudyError(f"objective: {self.objective!r} is not a metric of {self.study.trainable}; it has {', '.join(names)}.{hint}")
-        if self.objective not in ranking:
-            raise StudyError(
-                f"objective: {self.objective!r}: more of it is neither better nor worse; "
-                f"metrics with a direction are {', '.join(ranking) or 'none'}"
-            )
+        for objective in self.objectives:
+            if objective not in names:
+                near = difflib.get_close_matches(objective, names, 1)
+                hint = f" Did you mean {near[0]!r}?" if near else ""
+                raise StudyError(f"objective: {objective!r} is not a metric of {self.study.trainable}; it has {', '.join(names)}.{hint}")
+            if objective not in ranking:
+                raise StudyError(
+                    f"objective: {objective!r}: more of it is neither better nor worse; "
+                    f"metrics with a direction are {', '.join(ranking) or 'none'}"
+                )
+        self._check_search()
         if self.study.scheduler or isinstance(self.trainable, Stepping):
             self.rules()
         try:
             parse(self.study.constraints, names)
         except ConstraintError as error:
             raise StudyError(str(error)) from None
+
+    def _check_search(self) -> None:
+        given = self.study.search
+        if self.learns:
+            self.suggester(self.batch)
+            for point in self.enqueued:
+                self._accept(self.config(point))
+            return
+        for key in ("batch", "startup", "warm_start", "enqueue", "deterministic"):
+            if getattr(given, key):
+                raise StudyError(
+                    f"search.{key}: {self.method} does not learn from results, so this has no meaning; leave it out, or use tpe"
+                )
 
     def _accept(self, config: Mapping[str, Any]) -> None:
         checked = check_config(self.trainable, config)
@@ -193,7 +272,7 @@ def _listed(steps: Iterable[int]) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Evaluator:
-    """What workers call: numbers of points in, metrics out.
+    """What workers call: points in, metrics out.
 
     Attributes:
         study: What is evaluated.
@@ -209,9 +288,16 @@ class Evaluator:
     def _search(self) -> Search:
         return Search(self.study)
 
-    def __call__(self, points: Sequence[int], inputs: Any) -> np.ndarray:
-        """Evaluates the points, float64 (n, metrics + days): the metrics, then the daily returns."""
+    def __call__(self, points: Sequence[Any], inputs: Any) -> np.ndarray:
+        """Evaluates points, float64 (n, metrics + days): the metrics, then the daily returns.
+
+        Args:
+            points: Numbers of the sampler's points; or configurations, of a sampler that learns.
+            inputs: `Prepared.inputs`.
+        """
         search = self._search
+        if points and isinstance(points[0], Mapping):
+            return self.evaluate(points, inputs)
         configs: list[dict[str, Any]] = []
         i = 0
         while i < len(points):

@@ -19,6 +19,7 @@ from results.identity import config_id, trial_seed
 from results.reports import ReportRow
 from sweeps.endings import SCHEDULER, early, failure_words, kept_rules, shown, stop_words
 from sweeps.feed import HOPELESS_DEATHS, Backlog, Point, Tally
+from sweeps.learning import LearningBacklog
 from sweeps.pruning import folder_of, prune
 from sweeps.search import Search
 from sweeps.study import Study, StudyError
@@ -27,12 +28,13 @@ from trainables.stepping import Report, StepContext, Stepping
 
 DEATHS = 2  # of a trial's worker without a report between them, after which the trial has failed
 RETURNS = "returns.npy"  # in a trial's folder, while it runs
+LOSS = "train_loss"  # a metric of this name is what training lowers: it ranks nothing, and is shown while a trial runs
 HOPELESS = 8  # failures without a success after which a run is stopped
 
 
 @dataclass(frozen=True)
 class StepEvaluator:
-    """What workers call: the number of a point in, reports out.
+    """What workers call: a point in, reports out.
 
     Attributes:
         study: What is evaluated.
@@ -46,10 +48,11 @@ class StepEvaluator:
     context: str
     days: int = 0
 
-    def __call__(self, point: int, folder: Path, reached: int, device: str, inputs: Any) -> Iterator[Report]:
-        """Runs one trial."""
+    def __call__(self, point: int | Mapping[str, Any], folder: Path, reached: int, device: str, inputs: Any) -> Iterator[Report]:
+        """Runs one trial: of a point's number, or of a configuration."""
         search = Search(self.study)
-        return self.evaluate(search.config(search.sampler.configs(point, point + 1)[0]), folder, reached, device, inputs)
+        config = search.config(search.sampler.configs(point, point + 1)[0]) if isinstance(point, int) else point
+        return self.evaluate(config, folder, reached, device, inputs)
 
     def evaluate(self, config: Mapping[str, Any], folder: Path, reached: int, device: str, inputs: Any) -> Iterator[Report]:
         """Runs the trial of a configuration."""
@@ -102,6 +105,9 @@ class Running:
         spent: Seconds they took.
         swept: Its parameters that differ between trials.
         heard: Monotonic time of its last report or its start.
+        rule: Kind of the scheduler.
+        ladder: Where it can be stopped: its rungs (asha), or the step from which it is judged (median).
+        loss: Its training loss at its step; None where none is declared.
     """
 
     point: Point
@@ -116,6 +122,9 @@ class Running:
     metrics: list[float] = field(default_factory=list)
     swept: Mapping[str, Any] = field(default_factory=dict)
     heard: float = field(default_factory=time.monotonic)
+    rule: str = "none"
+    ladder: Sequence[int] = ()
+    loss: float | None = None
 
     @property
     def pace(self) -> float:
@@ -129,7 +138,7 @@ class StepFeed:
     def __init__(
         self,
         search: Search,
-        backlog: Backlog,
+        backlog: Backlog | LearningBacklog,
         ledger: Ledger,
         plan: Plan,
         tally: Tally,
@@ -141,8 +150,9 @@ class StepFeed:
         rules, judged = kept_rules(ledger, search.rules(), objective)
         if not ledger.events(SCHEDULER, limit=1):
             ledger.record(SCHEDULER, rules=asdict(rules), objective=judged)
-        self._scheduler, self._trainable = rules.make(), search.trainable
+        self._rules, self._scheduler, self._trainable = rules, rules.make(), search.trainable
         self._home, self._names = home, ledger.header.metric_names
+        self._loss = self._names.index(LOSS) if LOSS in self._names else None
         self._objective, self._metric = self._names.index(objective), ledger.header.metric(objective)
         self._sign = -1.0 if self._metric.direction == "min" else 1.0
         self._swept, self._longest = frozenset(search.space.names), search.last_step
@@ -151,7 +161,6 @@ class StepFeed:
         self.running: dict[int, Running] = {}
         self._again: deque[Point] = deque()
         self._deaths: dict[bytes, int] = {}
-        self._drained = False
         self._seen: dict[bytes, ReportRow] = {}
         self._spent: dict[bytes, float] = {}
         self._judged = self._names.index(judged)
@@ -170,27 +179,27 @@ class StepFeed:
             return None
         points = [self._again.popleft()] if self._again else self._backlog.take(1)
         if not points:
-            self._drained = True
             return None
         point = points[0]
         attempt = self._ledger.open_attempt(self._plan.plan_id, 1)
         complete = {**self._ledger.header.defaults, **point.config}
         last = self._trainable.last_step(complete) if isinstance(self._trainable, Stepping) else 0
         swept = {name: value for name, value in point.config.items() if name in self._swept}
-        made = Running(point, self._plan.offset + point.index, last, swept=swept)
+        made = Running(point, self._plan.offset + point.index, last, swept=swept, rule=self._rules.kind)
+        made.ladder, made.loss = self._rules.ladder(made.trial, last), self._loss_of(())
         if (before := self._seen.get(point.config_id)) is not None:
             made.step, made.value, made.metrics = before.step, float(before.metrics[self._objective]), list(before.metrics)
-            made.seconds = self._spent[point.config_id]
+            made.seconds, made.loss = self._spent[point.config_id], self._loss_of(made.metrics)
         self.running[attempt] = made
         folder = folder_of(self._home, point.config_id)
         folder.mkdir(parents=True, exist_ok=True)
         self._tell()
-        return TrialTask(attempt, point.index, str(folder.absolute()), made.step)
+        return TrialTask(attempt, self._backlog.task(point), str(folder.absolute()), made.step)
 
     @property
     def exhausted(self) -> bool:
         """Whether no trial will come again."""
-        return self.stopping or (self._drained and not self._again and not self.running)
+        return self.stopping or (self._backlog.drained and not self._again and not self.running)
 
     def report(self, report: TrialReport) -> bool:
         """Judges a report and keeps it; True ends the trial."""
@@ -209,7 +218,7 @@ class StepFeed:
         made.reported = True
         self.tally.steps += row.step - made.step
         made.step, made.value, made.metrics, made.seconds = row.step, values[self._objective], values, made.seconds + report.seconds
-        made.heard = time.monotonic()
+        made.heard, made.loss = time.monotonic(), self._loss_of(values)
         self._keep(made, report.returns)
         self._deaths.pop(row.config_id, None)
         stop = decision.ends(row.step, made.last)
@@ -219,13 +228,18 @@ class StepFeed:
             raise StudyError(f"trial {made.trial}: the ledger has given its attempt up, so another session is at work on this study")
         self.tally.busy += report.seconds
         news = ""
-        if why is not None:
+        if ended is not None and why is not None:
+            self._backlog.told(ended, row.step)
             del self.running[report.attempt]
             self.tally.done += 1
             self.tally.stopped += 1
             news = f"trial {made.trial} {stop_words(why, row.step, self._metric)}{self._prune(made)}"
         self._tell(news)
         return stop or self._halt(report.attempt)
+
+    def _loss_of(self, values: Sequence[float]) -> float | None:
+        """Returns the training loss among a report's metrics; None where none is declared."""
+        return None if self._loss is None else float(values[self._loss]) if values else math.nan
 
     def _keep(self, made: Running, returns: np.ndarray | None) -> None:
         """Keeps the daily returns of a trial's last report in its folder, until the trial is completed: a kill may come between."""
@@ -292,7 +306,9 @@ class StepFeed:
 
     def _end(self, attempt: int, made: Running, status: str, error: str | None = None) -> bool:
         """Puts a result into the ledger; returns whether it was taken."""
-        taken = self._ledger.accept(attempt, [self._result(made, status, error)]).accepted
+        result = self._result(made, status, error)
+        taken = self._ledger.accept(attempt, [result]).accepted
+        self._backlog.told(result)
         self.tally.done += taken
         self.tally.failed += status == "failed"
         if status == "failed":

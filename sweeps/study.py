@@ -13,12 +13,10 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from sweeps.study_yaml import Loader, StudyError, parse_yaml, read_text, shown
+
 LIBRARY = Path(__file__).parent / "library"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
-
-
-class StudyError(ValueError):
-    """A study file or setting is not usable; the message names file, line, key, what is allowed and the nearest spelling."""
 
 
 @dataclass(frozen=True)
@@ -68,13 +66,23 @@ class Search(BaseModel):
     """Which configurations are tried.
 
     Attributes:
-        sampler: grid, random or qmc.
+        sampler: grid, random, qmc; or one that learns: auto, tpe, gp, cmaes, nsga2, nsga3.
         trials: How many; needed for continuous axes, a reproducible sample of a grid otherwise.
+        batch: Suggestions asked for at once; a sixteenth of the trials by default, from 4 to 256.
+        deterministic: Ask for a batch when all results before it are in, so that a run repeats exactly on any machine.
+        startup: Results before which tpe and gp draw at random; 10 by default.
+        enqueue: Points to be tried first.
+        warm_start: Studies of the same folder, or folders of studies, whose results are learnt from.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
     sampler: str = "grid"
     trials: WholeNumber | None = Field(default=None, ge=1)
+    batch: WholeNumber | None = Field(default=None, ge=1, le=4096)
+    deterministic: bool = False
+    startup: WholeNumber | None = Field(default=None, ge=1)
+    enqueue: list[dict[str, Any]] = Field(default_factory=list)
+    warm_start: list[str] = Field(default_factory=list)
 
 
 class Resources(BaseModel):
@@ -105,7 +113,7 @@ class Study(BaseModel):
         search: Sampler and number of trials.
         scheduler: Which trials are stopped early, for trainables that report (`search_spaces.stopping`).
         resources: Of one trial of a trainable that reports.
-        objective: Metric that ranks; the trainable's own by default.
+        objective: Metric that ranks, the trainable's own by default; or several, of which the first ranks and a search serves all.
         constraints: Bounds a winner must meet, each `METRIC OP NUMBER`; they choose among results and change none.
         seed: Seed of everything random.
     """
@@ -122,7 +130,7 @@ class Study(BaseModel):
     search: Search = Search()
     scheduler: dict[str, Any] = Field(default_factory=dict)
     resources: Resources = Resources()
-    objective: str | None = None
+    objective: str | list[str] | None = None
     constraints: list[str] = Field(default_factory=list)
     seed: WholeNumber = 0
     _origin: Origin = PrivateAttr(default_factory=Origin)
@@ -132,6 +140,13 @@ class Study(BaseModel):
     def _empty_is_absent(cls, given: Any) -> Any:
         # A section with everything in it commented out is null to YAML.
         return {key: value for key, value in given.items() if value is not None} if isinstance(given, Mapping) else given
+
+    @field_validator("objective")
+    @classmethod
+    def _objectives_differ(cls, value: str | list[str] | None) -> str | list[str] | None:
+        if isinstance(value, list) and (not value or len(set(value)) < len(value)):
+            raise ValueError("give one metric, or a list of different ones")
+        return value
 
     @field_validator("name")
     @classmethod
@@ -153,7 +168,7 @@ class Study(BaseModel):
             StudyError: What is wrong, where, and what would be right.
         """
         path = find(source, ran)
-        mapping, lines = _parse(_text(path), str(path))
+        mapping, lines = parse_yaml(read_text(path), str(path))
         places = {key: f"{path}, line {line}" for key, line in lines.items()}
         settings = [_in_full(item, mapping) for item in overrides]
         for key in {"data.source", "scheduler.kind"} & {item.partition("=")[0].strip() for item in settings}:
@@ -175,6 +190,11 @@ class Study(BaseModel):
             raise StudyError("\n".join(_explain(item, origin) for item in error.errors())) from None
         study._origin = origin
         return study
+
+    @property
+    def ranking(self) -> str | None:
+        """The objective that ranks; None is the trainable's own."""
+        return self.objective[0] if isinstance(self.objective, list) else self.objective
 
     @contextmanager
     def located(self) -> Iterator[None]:
@@ -225,94 +245,6 @@ def find(source: str | Path, ran: Iterable[str] = ()) -> Path:
     raise StudyError(f"{source}: no such file, and no study of that name in the library ({', '.join(library)}).{hint}")
 
 
-def _text(path: Path) -> str:
-    try:
-        raw = path.read_bytes()
-        return raw.decode("utf-8-sig")
-    except OSError as error:
-        raise StudyError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        line = raw.count(b"\n", 0, error.start) + 1
-        raise StudyError(f"{path}, line {line}: byte {raw[error.start]:#04x} is not UTF-8; save the file as UTF-8 text") from None
-
-
-_TAG = "tag:yaml.org,2002:"
-
-
-class _Loader(yaml.SafeLoader):
-    """Safe YAML without its surprises: keys are text and given once, 1e-4 is a number, 12:30, 010 and dates are text."""
-
-    yaml_implicit_resolvers = {  # noqa: RUF012 (the base class's own shape)
-        first: [(tag, pattern) for tag, pattern in pairs if tag not in {f"{_TAG}int", f"{_TAG}float", f"{_TAG}timestamp"}]
-        for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
-    }
-
-
-_Loader.add_implicit_resolver(f"{_TAG}int", re.compile(r"[-+]?(?:0|[1-9][0-9_]*|0x[0-9a-fA-F]+)$"), list("-+0123456789"))
-_Loader.add_implicit_resolver(
-    f"{_TAG}float",
-    re.compile(
-        r"[-+]?(?:(?:[0-9][0-9_]*\.?[0-9_]*|\.[0-9]+)[eE][-+]?[0-9]+|[0-9][0-9_]*\.[0-9_]*|\.[0-9]+|\.(?:inf|Inf|INF))$|\.(?:nan|NaN|NAN)$"
-    ),
-    list("-+0123456789."),
-)
-
-
-def _checked_mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    seen: dict[str, int] = {}
-    for key_node, _ in node.value:
-        if key_node.tag == f"{_TAG}merge":
-            continue
-        key, line = loader.construct_object(key_node, deep=True), key_node.start_mark.line + 1
-        if not isinstance(key, str):
-            hint = "put it in quotes (YAML reads on, off, yes, no and numbers as values)"
-            raise StudyError(f"line {line}: the key {_shown(key)} is not text; {hint}")
-        if key in seen:
-            raise StudyError(f"line {line}: {key!r} is given twice (first on line {seen[key]}); keep one")
-        seen[key] = line
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _checked_mapping)
-
-
-def _parse(text: str, where: str) -> tuple[dict[str, Any], dict[str, int]]:
-    """Returns the mapping and the line of each dotted key."""
-    try:
-        mapping = yaml.load(text, Loader=_Loader)
-        tree = yaml.compose(text, Loader=yaml.SafeLoader)
-    except StudyError as error:
-        raise StudyError(f"{where}, {error}") from None
-    except yaml.YAMLError as error:
-        raise StudyError(f"{where}{_yaml_problem(error, text)}") from None
-    except RecursionError:
-        raise StudyError(f"{where}: not a study file: it is nested too deeply") from None
-    if not isinstance(mapping, dict):
-        found = "has no keys" if mapping is None else f"is {'a list' if isinstance(mapping, list) else 'a single value'}"
-        raise StudyError(f"{where}: a study file is a mapping of keys (name, trainable, space, …), this one {found}")
-    lines: dict[str, int] = {}
-    _note_lines(tree, "", lines)
-    return mapping, lines
-
-
-def _yaml_problem(error: yaml.YAMLError, text: str) -> str:
-    """Returns the place and problem of an error of the YAML parser, on one line."""
-    if isinstance(error, yaml.reader.ReaderError):
-        return f", line {text.count(chr(10), 0, error.position) + 1}: not valid YAML: character U+{int(error.character):04X} is not allowed"
-    mark, problem = getattr(error, "problem_mark", None), str(getattr(error, "problem", None) or error)
-    place = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-    hint = "; indent with spaces" if "'\\t'" in problem else ""
-    return f"{place}: not valid YAML: {problem}{hint}"
-
-
-def _note_lines(node: yaml.Node | None, prefix: str, lines: dict[str, int]) -> None:
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            path = f"{prefix}{key.value}"
-            lines[path] = key.start_mark.line + 1
-            _note_lines(value, path + ".", lines)
-
-
 def _in_full(item: str, mapping: Mapping[str, Any]) -> str:
     """Returns an override with the section of its key, where it has none, is no key of a study and stands in one section."""
     key = item.partition("=")[0].strip()
@@ -338,7 +270,7 @@ def _override(mapping: dict[str, Any], item: str, places: dict[str, str]) -> Non
             raise StudyError(f"--set {item!r}: {part!r} is a value, not a section")
         place[part] = place = dict(below)
     try:
-        place[last] = yaml.load(value, Loader=_Loader)
+        place[last] = yaml.load(value, Loader=Loader)
     except StudyError as error:
         raise StudyError(f"--set {item!r}: {str(error).partition(': ')[2]}") from None
     except (yaml.YAMLError, RecursionError) as error:
@@ -380,7 +312,7 @@ def _explain(item: Any, origin: Origin) -> str:
         wanted = f"give a mapping of {', '.join(_SECTIONS[path].model_fields) if path in _SECTIONS else 'keys to values'}"
     else:
         wanted = item["msg"].removeprefix("Value error, ")
-    return f"{place}: {path}: {wanted} (it is {_shown(given)})"
+    return f"{place}: {path}: {wanted} (it is {shown(given)})"
 
 
 def _known(path: str, origin: Origin) -> str:
@@ -393,8 +325,3 @@ def _known(path: str, origin: Origin) -> str:
         near = [key for key in (list(Study.model_fields) if section else elsewhere) if key.rpartition(".")[2] == name]
     hint = f"did you mean {near[0]!r}{' at the top level' if section and near[0] not in known else ''}? " if near else ""
     return f"{hint}known: {', '.join(known)}"
-
-
-def _shown(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:59] + "…"

@@ -159,6 +159,16 @@ def test_a_folder_gives_all_its_symbols_or_those_asked_for_in_that_order(tmp_pat
         read_directory(tmp_path, ["BTCUST"])
 
 
+def test_symbols_that_are_not_there_are_all_named_each_with_its_nearest_and_what_is_there(tmp_path):
+    for name in ("NVDA.parquet", "BTCUSD.parquet", "ETHUSD.parquet"):
+        named("timestamp", MS).to_parquet(tmp_path / name)
+    near = "did you mean 'BTCUSD' for 'BTUCSD', 'NVDA' for 'nvdia'"
+    with pytest.raises(MarketError, match=rf"symbols: no file for 'FOO', 'BTUCSD', 'nvdia' in .*; {near}\? known: BTCUSD, ETHUSD, NVDA$"):
+        read_directory(tmp_path, ["FOO", "BTCUSD", "BTUCSD", "nvdia"])
+    with pytest.raises(MarketError, match=r"symbols: no 'FOO', 'BTCUSX' in .*; did you mean 'BTCUSD' for 'BTCUSX'\? known: BTCUSD$"):
+        read_directory(tmp_path / "BTCUSD.parquet", ["FOO", "BTCUSX"])
+
+
 def test_two_files_for_one_symbol_are_refused(tmp_path):
     named("timestamp", MS).to_csv(tmp_path / "BTCUSD.csv", index=False)
     named("timestamp", MS).to_parquet(tmp_path / "BTCUSD.parquet")

@@ -222,6 +222,30 @@ def test_errors_of_one_source_begin_with_their_key_too(folder, data, message):
         load_market(data, base=folder)
 
 
+def test_of_several_sources_too_every_symbol_that_is_not_there_is_named(folder):
+    (folder / "more.csv").write_bytes((folder / "coins" / "BTCUSD.csv").read_bytes())
+    (folder / "coins" / "BTCUSD.csv").unlink()
+    data = {"source": ["coins", "shares", "more.csv"], "symbols": ["FOO", "NVDIA", "ETHUSD"]}
+    with pytest.raises(
+        MarketError, match=r"^data.symbols: no file for 'FOO', 'NVDIA' in .*; did you mean 'NVDA' for 'NVDIA'\? known: .*MORE"
+    ):
+        load_market(data, base=folder)
+
+
+def test_symbols_the_sample_market_cannot_make_are_all_named_with_what_it_has():
+    with pytest.raises(MarketError) as caught:
+        load_market({"symbols": ["BTCUSX", "ETHUSD", "NVIDIA", "SOL"], "bars": 50})
+    text = str(caught.value)
+    assert text.startswith(
+        "data.symbols: 'BTCUSX' is neither a known coin with its quote currency nor a plain ticker; did you mean 'BTCUSD'?"
+    )
+    assert (
+        "'NVIDIA' is neither" in text and "did you mean 'NVDA'?" in text and "'SOL' could be" in text and "did you mean 'SOLUSD'?" in text
+    )
+    assert "`assets: {BTCUSX: {asset_class: crypto}, NVIDIA: " in text
+    assert "The sample market's own are BTCUSD, ETHUSD, SOLUSD, LINKUSD, UNIUSD, NVDA, MSFT;" in text
+
+
 def test_a_misspelt_symbol_of_the_sample_market_is_made_but_warned_of():
     panel, problems = load_market({"symbols": ["BTCUS", "NVDIA", "btcusd", "AVAXUSD", "BCHUSD", "JPM", "MSTR"], "bars": 50})
     assert panel.n_bars == 50

@@ -41,6 +41,27 @@ def test_rules_say_from_which_steps_they_judge():
     assert (judged(kind="median", grace=40), judged(kind="median", grace=160), judged(kind="none")) == ([40], [], [])
 
 
+def test_a_trials_ladder_is_its_brackets_rungs_below_its_own_last_step():
+    rules = Rules.parse({"kind": "asha", "grace": 2, "factor": 2}, total=20, direction="max", seed=0)
+    assert rules.judged == [2, 4, 8, 16]
+    assert (rules.ladder(0, 20), rules.ladder(0, 8), rules.ladder(0, 2)) == ([2, 4, 8, 16], [2, 4], [])
+    two = Rules.parse({"kind": "asha", "grace": 2, "factor": 2, "brackets": 2}, total=20, direction="max", seed=0)
+    asha = two.make()
+    brackets = {asha.bracket(trial): two.ladder(trial, 20) for trial in range(50)}
+    assert brackets == {0: [2, 4, 8, 16], 1: [4, 8, 16]}
+    median = Rules.parse({"kind": "median", "grace": 5}, total=20, direction="max", seed=0)
+    assert (median.ladder(0, 20), median.ladder(0, 5)) == ([5], [])
+    assert Rules(kind="none", total=20).ladder(0, 20) == []
+
+
+def test_the_median_rule_says_how_many_it_had_where_they_were_too_few_to_judge_by():
+    median = Median(grace=2, least=2)
+    assert median.report(0, 1, 1.0).of is None  # before grace
+    found = median.report(0, 2, 1.0)
+    assert (found.stop, found.rule, found.rung, found.of) == (False, "", None, 1)
+    assert median.report(1, 2, 1.0).of == 2 and median.report(2, 2, 1.0).rung == 2
+
+
 def test_changed_rules_are_told_by_the_options_both_kinds_have():
     def parsed(total=50, **section):
         return Rules.parse(section, total=total, direction="max", seed=0)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,7 +21,7 @@ from results.reports import ReportRow
 from results.reports import read as read_reports
 from sweeps import Study, open_study, run
 from sweeps.cli_export import export_trial
-from sweeps.cli_steps import sparkline
+from sweeps.cli_steps import TrainingLine, sparkline
 from sweeps.endings import stop_words, why
 from sweeps.promote import promote
 from sweeps.runner import LEDGER, _sampler_spec
@@ -94,6 +95,30 @@ def test_why_of_a_completed_trial_shows_each_rung_it_passed_with_its_rank(comman
     assert done.out.startswith("walks, trial 8: completed at step 12: skill 1.49%\n")
     assert re.search(r"^ +2 +2 +0\.76% +1 of 9 +0\.\d\d% ", done.out, re.M), done.out
     assert "  note         step 3: a batch was halved\n" in done.out
+    assert re.search(
+        r"^  judged       at steps 2, 8: it stayed; at step 8 skill \d\.\d\d% and the cut-off \d\.\d\d%, place ", done.out, re.M
+    )
+
+
+@pytest.mark.ray
+def test_why_of_a_trial_that_the_median_rule_let_go_on_says_what_it_was_compared_with(command: Command, tmp_path: Path) -> None:
+    assert run(study(scheduler={"kind": "median", "grace": 3}, space={"goal": GOALS[:6]}), tmp_path, slots=1).tally.done == 6
+    with Ledger.open(tmp_path / "walks" / LEDGER, readonly=True) as ledger:
+        means: dict[int, list[float]] = {}
+        for row in read_reports(ledger):
+            means.setdefault(row.trial, []).append(row.metrics[0])
+    whole = sorted(sum(values) / 12 for trial, values in means.items() if trial != 5 and len(values) == 12)
+    assert len(whole) == 3
+    found = why(tmp_path / "walks", 5)
+    assert (found.status, found.judged[0].step, found.judged[-1].step, found.alone) == ("completed", 3, 12, ())
+    assert found.judged[-1].value == max(means[5]) and found.judged[-1].decision.cutoff == pytest.approx(whole[1])
+    done = command("why", "walks", 5, "--dir", tmp_path)
+    told = f"at step 12 its best skill so far {max(means[5]):.2%} and the median {whole[1]:.2%}, place 1 of 4"
+    assert f"  judged       at 10 steps, 3 to 12: it stayed; {told}\n" in done.out, done.out
+    assert re.search(rf"^ +12 +{max(means[5]):.2%} +1 of 4 +{whole[1]:.2%} *$", done.out, re.M), done.out
+    first = command("why", "walks", 0, "--dir", tmp_path).out
+    assert "  judged       not at 10 steps, 3 to 12: that takes 3 other trials that have come as far; none had\n" in first
+    assert "at most 1 had" in command("why", "walks", 1, "--dir", tmp_path).out
 
 
 @pytest.mark.ray
@@ -113,7 +138,7 @@ def asking_for_more(home: Path) -> Iterator[None]:
     search = Search(more)
     with Ledger.open(home / LEDGER) as ledger:
         ledger.begin_session({})
-        plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(more), 3)
+        plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(search), 3)
         attempt = ledger.open_attempt(plan.plan_id, 1)
         [identity] = config_ids(ledger.header.context_id, [search.config({"goal": 9.0})], ledger.header.defaults)
         ledger.report(attempt, ReportRow(14, identity, 1, [0.027, 0.1, 2.7, 1.0, 5.0], 0.1))
@@ -352,6 +377,19 @@ def test_a_stop_is_put_into_words(decision: dict[str, Any], words: str) -> None:
 def test_a_trial_that_is_not_a_number_diverged() -> None:
     decision = {"rule": "diverged", "rung": 5, "value": "nan", "cutoff": None, "rank": None, "of": None}
     assert stop_words(decision, 5, SKILL) == "diverged at step 5: skill is not a number"
+
+
+def test_training_alone_says_that_it_is_there_between_reports_far_apart(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sweeps.cli_steps._QUIET", 0.2)
+    with TrainingLine("on the holdout") as told:
+        time.sleep(0.5)
+        told(40, 160)
+        time.sleep(0.5)
+    lines = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"on the holdout: loading \(0:00:01 since the start\)", lines[0]), lines
+    assert re.fullmatch(r"on the holdout: step 40 of 160 \(0:00:01 since the last report\)", lines[-1]), lines
 
 
 def test_a_sparkline_goes_from_lowest_to_highest_with_gaps_and_a_width() -> None:

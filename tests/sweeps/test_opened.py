@@ -52,7 +52,7 @@ def ask(file: Path, *options: str, done: int | None = None, returns: np.ndarray 
     ids = config_ids(header.context_id, configs, header.defaults)
     with Ledger.open(home / LEDGER) if (home / LEDGER).exists() else Ledger.create(home / LEDGER, header) as ledger:
         ledger.begin_session({})
-        plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(study), size)
+        plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(search), size)
         known = ledger.known(ids)
         rows = [
             ResultRow(plan.offset + i, ids[i], c, "completed", [-((c["x"] - 1) ** 2), c["x"], c["x"] / 10])

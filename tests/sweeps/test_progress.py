@@ -127,6 +127,53 @@ def test_below_the_bar_are_the_trials_at_work_with_their_own_rate_and_time_left(
     assert "trial 7 stopped" in last
 
 
+def shown_at(width: int, *running: Running) -> str:
+    screen = StringIO()
+    console = Console(file=screen, force_terminal=True, width=width, color_system=None)
+    console.print(StudyProgress(console, "skill", "fraction")._table(running))
+    return screen.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("rule", "ladder", "heading", "first", "second"),
+    [("asha", (40, 80, 160), "rung", "0 of 3", "2 of 3"), ("median", (40,), "judged", "from 40", "from 40"), ("none", (), "", "", "")],
+)
+def test_a_trial_at_work_has_its_rung_and_its_loss_where_there_are_any(
+    rule: str, ladder: tuple[int, ...], heading: str, first: str, second: str
+) -> None:
+    early, late = at_work(3, 0, 0.0), at_work(12, 80, 80.0, 0.0312)
+    for made, loss in ((early, float("nan")), (late, 0.51234)):
+        made.rule, made.ladder, made.loss = rule, ladder, loss
+    told = shown_at(120, early, late)
+    assert re.search(" +".join(filter(None, ("step", heading, "loss", "skill", "s/step"))), told), told
+    assert re.search(" +".join(filter(None, ("0 of 200", first, "…", "…", "…"))), told), told
+    assert re.search(" +".join(filter(None, ("80 of 200", second, "0.5123", "3.12%", "1"))), told), told
+    early.loss = late.loss = None
+    assert "loss" not in shown_at(120, early, late)
+
+
+def test_a_narrow_terminal_gets_no_loss_and_a_narrower_one_no_rung() -> None:
+    made = at_work(12, 80, 80.0, 0.0312)
+    made.rule, made.ladder, made.loss = "asha", (40, 80), 0.51234
+    wide = max(len(line.rstrip()) for line in shown_at(200, made).splitlines())
+    assert wide <= 80
+    for width, there in ((80, (True, True)), (68, (False, True)), (60, (False, False))):
+        told = shown_at(width, made)
+        assert ("loss" in told, "rung" in told) == there, told
+        assert "80 of 200" in told and "3.12%" in told  # and nothing is folded
+
+
+def test_in_a_file_the_line_says_how_long_nothing_was_heard_between_reports_far_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, screen = Clock(monkeypatch), StringIO()
+    progress = StudyProgress(Console(file=screen, width=80), "skill")
+    progress.update(Tally(48, running=(at_work(7, 20, 4.0), at_work(8, 40, 8.0)), steps_left=100))
+    for seconds in (59.0, 1.0, 130.0):
+        clock.now += seconds
+        progress._print()
+    quiet = "0 of 48  …  2 trials at work, 0:0{}:{} since the last report"
+    assert screen.getvalue().splitlines() == ["0 of 48  …", quiet.format(1, "00"), quiet.format(3, "10")]
+
+
 def test_in_a_file_a_trial_that_ends_has_its_line_and_a_report_has_none(monkeypatch: pytest.MonkeyPatch) -> None:
     screen = StringIO()
     with StudyProgress(Console(file=screen, width=80), "skill") as progress:

@@ -14,14 +14,15 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cluster.session import ray_session
+from cluster.session import ClusterError, ray_session
 from results import Ledger, reports
+from results.metrics import Metric
 from search_spaces import SpaceError
 from search_spaces.stopping import Decision, Rules
 from sweeps import Study, open_study, run
 from sweeps.runner import LEDGER, verify
 from sweeps.search import Search
-from sweeps.study import StudyError
+from sweeps.study import Resources, StudyError
 from tests.sweeps.toy_steps import Walk
 from trainables.contract import Parameter
 from trainables.stepping import Report
@@ -285,3 +286,31 @@ def test_a_trial_is_timed_from_its_first_report_and_ending_before_its_last_step_
     assert math.isnan(paces[0]) and math.isnan(paces[3]) and 0.01 <= paces[6] < 0.15, paces
     assert re.fullmatch(r"trial 0 completed at step 9 of 12, where it ended by itself: level 0\.\d+", news[0]), news
     assert open_study("walks", tmp_path).why(0).words.startswith("completed at step 9 of 12, where it ended by itself: level 0.")
+
+
+class Losing(Walk):
+    """Tells its training loss, too."""
+
+    name = "losing"
+    metrics = (*Walk.metrics, Metric("train_loss", None, "ratio"))
+
+    def evaluate(self, config, ctx):
+        for report in super().evaluate(config, ctx):
+            yield Report(report.step, {**report.metrics, "train_loss": 1.0 / report.step})
+
+
+@pytest.mark.ray
+def test_trials_at_work_say_what_they_lose_and_where_they_can_be_stopped_and_too_many_cpus_start_none(tmp_path):
+    seen, short = {}, {"goal": [1.0], "paces": [12, 5]}
+
+    def shown(tally):
+        seen.update({(each.last, each.step): (each.rule, tuple(each.ladder), each.loss) for each in tally.running or ()})
+
+    losing = study(trainable="tests.sweeps.test_steps:Losing", fixed={}, space=short)
+    with pytest.raises(ClusterError, match=r"resources\.cpu: a trial needs 1024 CPUs, and this machine has \d+;"):
+        run(losing.model_copy(update={"resources": Resources(cpu=1024)}), tmp_path, slots=1, on_progress=shown)
+    assert not seen
+    run(losing, tmp_path, slots=1, on_progress=shown)
+    assert seen[12, 4] == ("asha", (2, 8), 0.25) and seen[5, 1] == ("asha", (2,), 1.0)
+    rule, ladder, loss = seen[12, 0]
+    assert (rule, ladder) == ("asha", (2, 8)) and math.isnan(loss)

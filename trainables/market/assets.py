@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, Literal
 
-from trainables.market.errors import MarketError, unknown
+from trainables.market.errors import MarketError, UnclassifiedError, unknown
 
 AssetClass = Literal["crypto", "stock"]
 
@@ -118,22 +118,41 @@ def classify(symbol: str) -> AssetClass:
         symbol: For example "SOLUSD", "SOL/USD", "BTC-USD", "ETHUSDT", "NVDA", "BRK.B".
 
     Raises:
-        MarketError: Could be either, or neither; declare it in `data.assets`.
+        UnclassifiedError: Could be either, or neither; declare it in `data.assets`.
     """
+    found = _class_of(symbol)
+    if found is None:
+        raise _unclassified([symbol])
+    return found
+
+
+def _class_of(symbol: str) -> AssetClass | None:
     name = symbol.upper()
-    pair = name.replace("/", "").replace("-", "")
+    pair = _pair(symbol)
     if any(pair.endswith(quote) and pair[: -len(quote)] in COINS for quote in QUOTES):
         return "crypto"
     looks_paired = "/" in name or pair.endswith(("USD", "USDT", "USDC"))
-    if _TICKER.fullmatch(name) and name not in COINS and not looks_paired:
-        return "stock"
-    why = "is neither a known coin with its quote currency nor a plain ticker"
-    if name in COINS:
-        why = "could be a coin without its quote currency, or a ticker"
-    near = difflib.get_close_matches(pair, sorted(coin + "USD" for coin in COINS), n=1, cutoff=0.75)
-    raise MarketError(
-        f"symbols: {symbol!r} {why}; {f'did you mean {near[0]!r}? Or ' if near else ''}declare it in the study's data section: "
-        f"`assets: {{{symbol}: {{asset_class: crypto}}}}` (or stock), with its fees if they differ from the class"
+    return "stock" if _TICKER.fullmatch(name) and name not in COINS and not looks_paired else None
+
+
+def _pair(symbol: str) -> str:
+    return symbol.upper().replace("/", "").replace("-", "")
+
+
+def _unclassified(symbols: Sequence[str]) -> UnclassifiedError:
+    """Says of each symbol what it could not be told to be, and what was probably meant."""
+    said = []
+    for symbol in symbols:
+        known = sorted({coin + "USD" for coin in COINS} | LONG_ONLY | SHORT_ONLY)
+        why = "is neither a known coin with its quote currency nor a plain ticker"
+        near = difflib.get_close_matches(_pair(symbol), known, n=1, cutoff=0.75)
+        if symbol.upper() in COINS:
+            why, near = "could be a coin without its quote currency, or a ticker", [f"{symbol.upper()}USD"]
+        said.append(f"{symbol!r} {why}{f'; did you mean {near[0]!r}?' if near else '.'}")
+    declared = ", ".join(f"{symbol}: {{asset_class: crypto}}" for symbol in symbols)
+    return UnclassifiedError(
+        f"symbols: {' '.join(said)} What is meant as it stands is declared in the study's data section: "
+        f"`assets: {{{declared}}}` (or stock), with its fees if they differ from the class"
     )
 
 
@@ -164,6 +183,8 @@ def make_assets(symbols: Sequence[str], overrides: Mapping[str, Any] | None = No
                 raise MarketError(f"assets.{key}.{name}: missing fee; give basis points (0 if free), or leave the key out for the default")
     if len(set(symbols)) != len(symbols):
         raise MarketError(f"symbols: listed twice: {', '.join(sorted({s for s in symbols if list(symbols).count(s) > 1}))}")
+    if unclear := [symbol for symbol in symbols if not given.get(symbol, {}).get("asset_class") and _class_of(symbol) is None]:
+        raise _unclassified(unclear)
     return tuple(_make(symbol, given) for symbol in symbols)
 
 

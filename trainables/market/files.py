@@ -15,7 +15,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import pandas as pd
 
-from trainables.market.errors import MarketError, unknown
+from trainables.market.errors import MarketError, quoted, unknown_symbols
 
 COLUMNS = ("timestamp", "open", "high", "low", "close", "volume")
 SUFFIXES = (".parquet", ".csv", ".csv.gz")
@@ -61,7 +61,10 @@ def read_directory(path: str | Path, symbols: Sequence[str] | None = None, assum
         if not found:
             raise MarketError(f"{root}: no bars there; expected one file per symbol, such as BTCUSD.csv or stocks/NVDA.parquet")
         return {symbol: read_file(file, assume_tz) for symbol, file in found.items()}
-    return {symbol: read_file(find_file(root, symbol), assume_tz) for symbol in symbols}
+    files = {symbol: _file(root, symbol) for symbol in symbols}
+    if absent := [symbol for symbol, file in files.items() if file is None]:
+        raise MarketError(f"symbols: no file for {quoted(absent)} in {root}; {unknown_symbols(absent, _scan(root))}")
+    return {symbol: read_file(file, assume_tz) for symbol, file in files.items() if file is not None}
 
 
 def available(path: str | Path) -> tuple[str, ...]:
@@ -76,6 +79,12 @@ def find_file(root: Path, symbol: str) -> Path:
     Raises:
         MarketError: No file, or two that differ only in their format.
     """
+    if (found := _file(root, symbol)) is None:
+        raise MarketError(f"symbols: no file for {symbol!r} in {root}; {unknown_symbols([symbol], _scan(root))}")
+    return found
+
+
+def _file(root: Path, symbol: str) -> Path | None:
     stem = symbol.replace("/", "")
     for folder in FOLDERS:
         for name in dict.fromkeys((stem.upper(), stem.lower(), stem)):
@@ -84,7 +93,7 @@ def find_file(root: Path, symbol: str) -> Path:
                 raise MarketError(f"{symbol}: both {hits[0]} and {hits[1]} exist; remove the one that should not be used")
             if hits:
                 return hits[0]
-    raise MarketError(f"symbols: no file for {symbol!r} in {root}; {unknown(symbol.upper(), _scan(root))}")
+    return None
 
 
 def read_file(path: Path, assume_tz: str | None = None) -> pd.DataFrame:
@@ -115,9 +124,8 @@ def _read_single(path: Path, symbols: Sequence[str] | None, assume_tz: str | Non
         frames = {name: frame}
     else:
         frames = {str(name): frame[names == name] for name in names.unique()}
-    for symbol in symbols or ():
-        if symbol not in frames:
-            raise MarketError(f"symbols: no {symbol!r} in {path}; {unknown(symbol, frames)}")
+    if absent := [symbol for symbol in symbols or () if symbol not in frames]:
+        raise MarketError(f"symbols: no {quoted(absent)} in {path}; {unknown_symbols(absent, frames)}")
     return {symbol: frames[symbol] for symbol in symbols} if symbols is not None else frames
 
 

@@ -13,7 +13,7 @@ import pandas as pd
 
 from trainables.market.assets import make_assets
 from trainables.market.check import Problem, check_frame, raise_on_errors
-from trainables.market.errors import MarketError, unknown
+from trainables.market.errors import MarketError, quoted, unknown, unknown_symbols
 from trainables.market.files import available, read_directory, time_zone
 from trainables.market.panel import Panel, usual_step, utc
 from trainables.market.sample import near_misses, sample_panel
@@ -147,20 +147,21 @@ def _read(paths: Sequence[Path], symbols: tuple[str, ...] | None, assume_tz: str
     if len(paths) == 1:
         return read_directory(paths[0], symbols, assume_tz)
     where: dict[str, Path] = {}
+    there: set[str] = set()
     loaded: dict[str, pd.DataFrame] = {}
     for path in paths:
         single = read_directory(path, None, assume_tz) if not path.is_dir() else {}
-        for symbol in available(path) or single:
+        names = available(path) or tuple(single)
+        there.update(names)
+        for symbol in names:
             if symbols is not None and symbol not in symbols:
                 continue
             if symbol in where:
                 raise MarketError(f"{symbol} is in both {where[symbol]} and {path}; name the symbols to use, or the one source that has it")
             where[symbol] = path
             loaded[symbol] = single[symbol] if symbol in single else read_directory(path, [symbol], assume_tz)[symbol]
-    for symbol in symbols or ():
-        if symbol not in loaded:
-            there = {name for path in paths for name in available(path)}
-            raise MarketError(f"symbols: no file for {symbol!r} in {', '.join(map(str, paths))}; {unknown(symbol, there)}")
+    if absent := [symbol for symbol in symbols or () if symbol not in loaded]:
+        raise MarketError(f"symbols: no file for {quoted(absent)} in {', '.join(map(str, paths))}; {unknown_symbols(absent, there)}")
     if not where:
         raise MarketError(f"no bars in {', '.join(map(str, paths))}; expected one file per symbol, such as BTCUSD.csv or NVDA.parquet")
     return {symbol: loaded[symbol] for symbol in symbols or loaded}

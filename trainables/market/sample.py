@@ -25,7 +25,7 @@ import numpy as np
 from numba import njit
 
 from trainables.market.assets import Asset, classify, make_assets
-from trainables.market.errors import MarketError
+from trainables.market.errors import MarketError, UnclassifiedError
 from trainables.market.panel import Panel, utc
 from trainables.market.sessions import session_masks, sessions
 
@@ -137,7 +137,12 @@ def _sample(symbols: Any, bars: int, seed: int, signal: float, start: Any, costs
         raise MarketError(f"signal: {signal!r} is not allowed; give an information ratio per bar from 0 to 1 (0.05 is a strong signal)")
     if not names or isinstance(symbols, str):
         raise MarketError("symbols: give a list with at least one name, or leave it out for " + ", ".join(SYMBOLS))
-    assets = _with_ticks(make_assets(names, costs))
+    try:
+        assets = _with_ticks(make_assets(names, costs))
+    except UnclassifiedError as error:
+        raise UnclassifiedError(
+            f"{error}. The sample market's own are {', '.join(SYMBOLS)}; of other known coins and US tickers it makes up bars"
+        ) from None
     first = utc(start, "start").astype("datetime64[h]")
     if not FIRST_HOUR <= first <= END - bars:
         raise MarketError(f"start: {start!r} with {bars:,} hours leaves the years 1700 to 2259 that the calendar of sessions covers")
