@@ -9,6 +9,7 @@ import yaml
 from sweeps import Study
 from sweeps.cli import main
 from sweeps.search import Search
+from sweeps.study import StudyError
 from trainables.chronos2.model import SMALL
 from trainables.chronos2.preaug import PREAUGS
 from trainables.chronos2.tasks import GROUPINGS
@@ -26,6 +27,11 @@ def test_each_study_of_the_library_is_valid_and_has_the_points_it_says(name):
     assert steps % search.study.settings["eval_every"] == 0 and search.study.scheduler["grace"] % search.study.settings["eval_every"] == 0
     made = search.prepare()
     assert len(made.inputs.folds) == 2 and not made.warnings
+
+
+def test_a_training_loss_ranks_nothing_and_what_does_is_named():
+    with pytest.raises(StudyError, match=r"objective: 'train_loss': .* metrics with a direction are .*skill"):
+        Search(Study.load("lora_ranks", ["objective=train_loss"])).check()
 
 
 def test_the_studies_cover_what_the_domain_asks_for():

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from trainables.contract import TrainableError
 from trainables.exported import ExportError
 from trainables.features import FeatureError
 from trainables.market import load_market
@@ -92,6 +93,17 @@ def test_another_feature_spec_is_refused(exported, tmp_path):
     (tmp_path / WEIGHTS).write_bytes((made[0] / WEIGHTS).read_bytes())
     with pytest.raises(FeatureError, match="made with another spec"):
         load_policy(tmp_path)
+
+
+def test_a_forecaster_of_other_rules_than_in_training_is_refused(exported, tmp_path):
+    prepared, *_, made = exported
+    about = json.loads((made[0] / ABOUT).read_text())
+    assert about["forecaster"] == prepared.inputs.identity["empirical"]
+    about["forecaster"] = {"version": -1}
+    (tmp_path / ABOUT).write_text(json.dumps(about))
+    (tmp_path / WEIGHTS).write_bytes((made[0] / WEIGHTS).read_bytes())
+    with pytest.raises(TrainableError, match="are not those the"):
+        load_policy(tmp_path).actions(prepared.inputs.panel)
 
 
 def test_a_damaged_folder_is_named_and_a_foreign_one_is_never_replaced(exported, tmp_path):

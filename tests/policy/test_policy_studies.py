@@ -6,6 +6,7 @@ import pytest
 
 from sweeps import Study
 from sweeps.search import Search
+from sweeps.study import StudyError
 from trainables.contract import check_config
 
 POINTS = {"policy_architecture": 24, "policy_loss": 42, "policy_features": 24, "selector_positions": 27}
@@ -24,6 +25,11 @@ def test_every_point_of_a_study_is_one_its_trainable_takes(name):
 def test_what_is_compared_is_compared_with_several_seeds():
     for name in ("policy_architecture", "policy_loss", "policy_features"):
         assert list(Study.load(name).space["repeat"]) == [0, 1, 2]
+
+
+def test_a_training_loss_ranks_nothing_and_what_does_is_named():
+    with pytest.raises(StudyError, match=r"objective: 'train_loss': .* metrics with a direction are .*sortino"):
+        Search(Study.load("policy_loss", ["objective=train_loss"])).check()
 
 
 @pytest.mark.parametrize("name", [name for name in POINTS if name.startswith("policy")])

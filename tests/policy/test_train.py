@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from trainables.checkpoint import CheckpointError, drop_moments
-from trainables.policy.causality import future_leak
+from trainables.policy.causality import future_leak, woken
 from trainables.policy.decide import decide, logits_at, selector_orders, validate
 from trainables.policy.options import read, selector_config
 from trainables.policy.train import TrainRun
@@ -144,6 +144,16 @@ def test_a_decision_is_the_last_step_of_the_window_that_ends_there(inputs, arch)
     depth = run.series.depth.copy()
     depth[places[3]] = 5
     assert np.isnan(logits_at(run.deciders(), run.series.features, depth, places[:5], (12,))[3]).all()
+
+
+@pytest.mark.parametrize("arch", ["nano", "classic", "gru", "mlp"])
+def test_an_answer_has_the_same_bits_however_many_bars_are_asked_about(inputs, arch):
+    run = made(inputs, arch=arch)
+    nets, places = [woken(run.net)], run.series.tune_places()[:300]
+    whole = logits_at(nets, run.series.features, run.series.depth, places, (12,))
+    for some in (places[:1], places[128:130], places[7:10], places[:131]):
+        found = logits_at(nets, run.series.features, run.series.depth, some, (12,))
+        assert np.array_equal(found, whole[np.searchsorted(places, some)])
 
 
 def test_several_networks_and_window_lengths_decide_by_their_trimmed_mean(inputs):

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from trainables.contract import Registry, TrainableError
+from trainables.contract import Registry, TrainableError, check_config
 from trainables.policy.trainable import PolicyTrainable
 from trainables.stepping import StepContext
 from trainables.testing import check_stepping
@@ -136,13 +136,19 @@ def test_the_holdout_is_trained_for_anew_on_all_that_lies_before_it(tmp_path):
         ({"lag": 0}, "space.lag: 0 is not allowed"),
         ({"contexts": "8,512"}, "contexts: 512 is not allowed; give a whole number from 1 to 48"),
         ({"loss_windows": "0.5,two"}, "loss_windows: '0.5,two' is not allowed"),
-        ({"arch": "gru", "attention_window": 5}, "space.window: 5 is not allowed for gru"),
+        ({"arch": "gru", "attention_window": 5}, "space.attention_window: 5 is not allowed for gru"),
+        ({"arch": "gru", "memory": 5}, "space.memory: 5 is not allowed for gru"),
     ],
 )
 def test_what_cannot_be_is_refused_with_the_key_and_what_is_allowed(changes, words):
     with pytest.raises(TrainableError) as caught:
         PolicyTrainable().check(changes, {})
     assert words in str(caught.value)
+
+
+def test_a_learning_rate_of_zero_learns_nothing_and_is_refused():
+    with pytest.raises(TrainableError, match="learning_rate: 0 is not allowed"):
+        check_config(PolicyTrainable(), {"learning_rate": 0})
 
 
 def test_a_window_that_does_not_fit_the_folds_is_refused_before_any_work(prepared):

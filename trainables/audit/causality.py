@@ -45,7 +45,7 @@ def trace_all(entrance: Entrance, panel: Panel) -> Traces:
 
 
 def causality(
-    entrance: Entrance, panel: Panel, base: Traces, cuts: int, seed: int, checks: Sequence[str]
+    entrance: Entrance, panel: Panel, base: Traces, cuts: int, seed: int, checks: Sequence[str], first: int = 1
 ) -> tuple[list[Finding], list[str]]:
     """Perturbs the panel in many ways and compares every stage.
 
@@ -56,6 +56,7 @@ def causality(
         cuts: Random times; single bars are tried at six times as many, where something was traded if possible.
         seed: Of the times and of the perturbations.
         checks: Which of `CAUSALITY`.
+        first: First row that may be changed; before it, nothing is decided.
 
     Returns:
         (one finding per check, notes).
@@ -64,7 +65,7 @@ def causality(
     notes: dict[str, None] = {}
     failed: dict[str, list[str]] = {check: [] for check in checks}
     tried = dict.fromkeys(checks, 0)
-    for case in _cases(panel, base, cuts, seed, checks):
+    for case in _cases(panel, base, cuts, seed, checks, first):
         tried[case.check] += 1
         try:
             outcomes[case.check] += [(case, found) for found in _run(entrance, panel, base, case, seed)]
@@ -83,16 +84,16 @@ def causality(
     return findings, list(notes)
 
 
-def _cases(panel: Panel, base: Traces, cuts: int, seed: int, checks: Sequence[str]) -> Iterable[Case]:
+def _cases(panel: Panel, base: Traces, cuts: int, seed: int, checks: Sequence[str], first: int = 1) -> Iterable[Case]:
     rng = np.random.default_rng([seed, 1])
     last = panel.n_bars - 1
     if "future" in checks:
         # One time per stratum: leaks of the first rows (warm-up) and of the last are looked for as well.
-        edges = np.linspace(1, last, cuts + 1)
+        edges = np.linspace(first, last, cuts + 1)
         for i, (low, high) in enumerate(itertools.pairwise(edges)):
-            row = min(max(int(rng.uniform(low, high)), 1), last)
+            row = min(max(int(rng.uniform(low, high)), first), last)
             if i % 2:  # within a session if there are any: most of the clock's hours are nights and weekends
-                rows = np.arange(max(int(low), 1), max(int(high), int(low) + 1) + 1)
+                rows = np.arange(max(int(low), first), max(int(high), int(low) + 1) + 1)
                 there = (panel.exists[rows] & panel.exists[rows - 1]).sum(axis=1)
                 row = int(rng.choice(rows[there == there.max()]))
             yield from (Case("future", kind, row) for kind in FUTURE)
@@ -105,9 +106,9 @@ def _cases(panel: Panel, base: Traces, cuts: int, seed: int, checks: Sequence[st
             row, symbol = map(int, cells[rng.integers(len(cells))]) if len(cells) else (0, 0)
             if i % 4 == 0 or not len(cells):
                 symbol = int(rng.integers(len(panel.symbols)))
-                row = row if check == "other symbol" and len(cells) else int(rng.integers(1, last + 1))
+                row = row if check == "other symbol" and len(cells) else int(rng.integers(first, last + 1))
             kind = "wide" if i % 3 == 2 else "still"
-            yield Case(check, kind, max(row, 1), symbol if check == "other symbol" else None)
+            yield Case(check, kind, max(row, first), symbol if check == "other symbol" else None)
 
 
 def _traded(panel: Panel, base: Traces) -> tuple[np.ndarray, np.ndarray]:

@@ -92,7 +92,7 @@ class ChronosLora:
         SCORES[0],
         Metric("skill_gain", "max", "fraction", "skill minus that of the base model before the first step, with the same inputs"),
         *SCORES[1:],
-        Metric("train_loss", "min", "ratio", "quantile loss of the last steps, normalised; not comparable between configurations"),
+        Metric("train_loss", None, "ratio", "quantile loss of the last steps, normalised; not comparable between configurations"),
         Metric("steps", None, "count", "optimiser steps done, of each fold"),
     )
     objective = "skill"

@@ -19,7 +19,7 @@ from trainables.policy.nets import PolicyNet
 from trainables.policy.options import Chosen
 from trainables.policy.soft import simulate
 
-BATCH: Final = 128  # windows of a forward pass; larger ones leave the cache
+BATCH: Final = 128  # windows of every forward pass: larger ones leave the cache, fewer may round otherwise, and a live bar is but one
 TRIMMED: Final = 0.2  # share of the answers left out on either side of the mean (SPEC F.4)
 
 
@@ -27,6 +27,8 @@ def logits_at(
     nets: Sequence[PolicyNet], features: np.ndarray, depth: np.ndarray, places: np.ndarray, contexts: Sequence[int]
 ) -> np.ndarray:
     """Returns what networks answer at the end of windows, the trimmed mean over networks and window lengths.
+
+    An answer's bits do not depend on how many windows are asked about together.
 
     Args:
         nets: In eval mode.
@@ -45,13 +47,14 @@ def logits_at(
     with torch.inference_mode():
         for start in range(0, len(whole), BATCH):
             rows = whole[start : start + BATCH]
+            ends = np.resize(places[rows], BATCH)  # filled up with windows that are there already
             answers = []
             for length in contexts:
                 # An mlp's last step sees so many bars and no more.
                 seen = min(length, nets[0].spec.window) if nets[0].spec.arch == "mlp" else length
-                windows = source[torch.from_numpy(places[rows][:, None] + np.arange(1 - seen, 1))].to(device)
+                windows = source[torch.from_numpy(ends[:, None] + np.arange(1 - seen, 1))].to(device)
                 answers += [net(windows)[:, -1, :4].float() for net in nets]
-            out[rows] = _trimmed(torch.stack(answers)).cpu().numpy()
+            out[rows] = _trimmed(torch.stack(answers)).cpu().numpy()[: len(rows)]
     return out
 
 

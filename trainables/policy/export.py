@@ -20,6 +20,7 @@ from trainables.checkpoint import fold_folder
 from trainables.exported import ExportError, check_target, published
 from trainables.features import Normaliser, features
 from trainables.forecast import issue
+from trainables.forecast.identity import as_prepared
 from trainables.market import Panel
 from trainables.policy.data import PolicyInputs, make_series
 from trainables.policy.decide import decide
@@ -35,7 +36,7 @@ from trainables.timeline import Fold, Window
 WEIGHTS: Final = "policy.safetensors"
 ABOUT: Final = "policy.json"
 NAMES: Final = frozenset({WEIGHTS, ABOUT})
-FORMAT: Final = 1
+FORMAT: Final = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +69,7 @@ class Policy:
         Raises:
             ExportError: No rows, or some that training saw.
             FeatureError: A symbol the policy was not trained on, or features that cannot be computed.
+            TrainableError: The forecaster has other weights than in training, or follows other rules.
         """
         first = int(np.searchsorted(panel.times, self.train_end, side="right"))
         rows = Window(first, panel.n_bars) if window is None else Window(*window)
@@ -81,7 +83,8 @@ class Policy:
         own = [np.flatnonzero(panel.exists[: rows.start, a])[-longest:] for a in range(len(panel.symbols))]
         back = min((int(r[0]) for r in own if len(r)), default=rows.start)
         seen_rows = panel.rows((0, rows.stop))
-        forecasts = issue(seen_rows, forecaster_of(self.chosen.config, self.settings), Window(back, rows.stop))
+        forecaster = forecaster_of(self.chosen.config, self.settings)
+        forecasts = issue(seen_rows, as_prepared(forecaster, {forecaster.name: self.about["forecaster"]}), Window(back, rows.stop))
         frame = features(seen_rows, self.chosen.features, forecasts if "forecast" in self.chosen.features.blocks else None)
         fold = Fold(Window(0, 0), rows)
         series = make_series(seen_rows, frame, forecasts, fold, self.chosen.config["decode_horizon"], self.normaliser)
@@ -108,9 +111,7 @@ def export_trial(
         if run.diverged:
             raise ExportError(f"{name}: diverged at step {run.step}, so its weights are of no use")
         check_target(place, NAMES, ABOUT)
-    return [
-        _write(run, place, f"{name}/fold-{k}", inputs.settings, curve) for k, (run, place) in enumerate(zip(runs, places, strict=True), 1)
-    ]
+    return [_write(run, place, f"{name}/fold-{k}", inputs, curve) for k, (run, place) in enumerate(zip(runs, places, strict=True), 1)]
 
 
 def load_policy(folder: str | Path) -> Policy:
@@ -133,6 +134,8 @@ def load_policy(folder: str | Path) -> Policy:
             net.load_state_dict({key.partition(".")[2]: value for key, value in tensors.items() if key.startswith(f"{i}.")})
             nets.append(net)
         train_end = np.datetime64(about["train_end"].removesuffix("Z"), "ns")
+        if not isinstance(about["forecaster"], dict):
+            raise TypeError("forecaster is no object")
     except ExportError:
         raise
     except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
@@ -142,14 +145,15 @@ def load_policy(folder: str | Path) -> Policy:
     return Policy(tuple(nets), chosen, normaliser, about["settings"], train_end, about)
 
 
-def _write(run: TrainRun, place: Path, name: str, settings: Mapping[str, Any], curve: Sequence[Mapping[str, Any]]) -> Path:
+def _write(run: TrainRun, place: Path, name: str, inputs: PolicyInputs, curve: Sequence[Mapping[str, Any]]) -> Path:
     nets = run.deciders()
     identity = run.identity()
     about = {
         "format": FORMAT,
         "name": name,
         "config": dict(run.chosen.config),
-        "settings": dict(settings),
+        "settings": dict(inputs.settings),
+        "forecaster": inputs.identity[run.chosen.config["forecaster"]],
         "network": identity["network"],
         "networks": len(nets),
         "features": run.chosen.features.to_dict(),

@@ -69,7 +69,7 @@ TRAINING: Final = (
     Parameter("epochs", 4, "int", 1, 10_000, doc="epochs; each ends with a checkpoint and a report"),
     Parameter("steps_per_epoch", 150, "int", 1, 1_000_000, unit="steps", doc="optimiser steps"),
     Parameter("batch", 16, "int", 1, 65_536, unit="windows", doc="windows of a step, of all symbols"),
-    Parameter("learning_rate", 1e-3, "float", 0.0, 1.0, doc="peak, of AdamW"),
+    Parameter("learning_rate", 1e-3, "float", 1e-9, 1.0, doc="peak, of AdamW"),
     Parameter("schedule", "cosine", "choice", choices=SCHEDULES, doc="of the learning rate after the warm-up; to zero at the end"),
     Parameter("warmup", 50, "int", 0, 1_000_000, unit="steps", doc="steps in which the learning rate rises"),
     Parameter("weight_decay", 1e-4, "float", 0.0, 10.0, doc="of AdamW"),
@@ -100,8 +100,9 @@ METRICS: Final[tuple[Metric, ...]] = (
     *(_SORTINO if metric.name == "sortino" else metric for metric in SELECTOR_METRICS),
     Metric("val_sortino", "max", "ratio", "mean over symbols and folds, each symbol alone with all the money, whole fills"),
     Metric("val_return", "max", "fraction", "mean return of these"),
-    Metric("train_loss", "min", "ratio", "mean loss of the epoch's steps; not comparable between losses or temperatures"),
+    Metric("train_loss", None, "ratio", "mean loss of the epoch's steps; not comparable between losses or temperatures"),
 )
+_PARAMETER_OF: Final = {"window": "attention_window", "memory_tokens": "memory"}  # of a network's fields that a study calls otherwise
 
 
 @dataclass(frozen=True)
@@ -157,7 +158,8 @@ def read(config: Mapping[str, Any]) -> Chosen:
         made = _read(config)
         made.net()
     except TrainableError as error:
-        raise TrainableError(f"space.{error}") from None
+        key, colon, rest = str(error).partition(":")
+        raise TrainableError(f"space.{_PARAMETER_OF.get(key, key)}{colon}{rest}") from None
     return made
 
 

@@ -2,7 +2,7 @@
 
 The backward pass is derived by hand: it walks the bars in reverse with the adjoints of cash and inventory. At a kink it takes the
 side an account can be on: max(x, 0) has slope 1 at 0, because cash and a long position that are spent come to 0 from above; only the
-debt of a short, max(−inventory, 0), has slope 0 there. `soft._scan` makes the same choices.
+debt of a short, max(−inventory, 0), has slope 0 there. `soft_torch._loop` makes the same choices.
 """
 
 from __future__ import annotations

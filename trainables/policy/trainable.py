@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from results.metrics import Metric
 from trainables.checkpoint import drop_moments
@@ -21,9 +21,12 @@ from trainables.market import Panel, load_market, warnings_of
 from trainables.policy.data import PolicyInputs
 from trainables.policy.options import METRICS, PARAMETERS, forecaster_of, parse_settings, read
 from trainables.selector.options import FILL_RULES_VERSION
-from trainables.selector.trainable import traded
+from trainables.selector.trainable import traded, windows_of
 from trainables.stepping import Report, StepContext
 from trainables.timeline import Fold, Protocol, Timeline, Window, cut
+
+if TYPE_CHECKING:
+    from trainables.audit.stages import Stage
 
 
 class PolicyTrainable:
@@ -120,6 +123,12 @@ class PolicyTrainable:
 
         yield from train_policy(config, ctx, ctx.inputs)
 
+    def trace(self, config: Mapping[str, Any], ctx: StepContext) -> Sequence[Stage]:
+        """Shows what the first fold's policy, as the folder's checkpoint has it, decided and earned; see `audit.audit_steps`."""
+        from trainables.policy.trial import trace_policy
+
+        return trace_policy(config, ctx, ctx.inputs)
+
     def export(
         self,
         config: Mapping[str, Any],
@@ -144,11 +153,9 @@ def _folds(panel: Panel, timeline: Timeline, part: str) -> tuple[Panel, tuple[Fo
     """Returns what may be seen, and the folds in it; for the holdout, one trained like the last fold up to the embargo."""
     if any(fold.train.stop <= fold.train.start for fold in timeline.folds):
         raise TrainableError("protocol: policy trains, so every fold needs a train window")
+    seen, windows = windows_of(panel, timeline, part)
     if part == "search":
-        return panel.rows(timeline.visible), timeline.folds
-    sealed = timeline.holdout
-    if sealed.stop <= sealed.start:
-        raise TrainableError("protocol.holdout: this study has none, so there is nothing to open")
+        return seen, timeline.folds
     last, end = timeline.folds[-1].train, timeline.visible.stop
     start = 0 if last.start == 0 else max(0, end - (last.stop - last.start))
-    return panel, (Fold(Window(start, end), sealed),)
+    return seen, (Fold(Window(start, end), windows[0]),)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,6 +19,9 @@ from trainables.selector.inputs import SelectorInputs
 from trainables.selector.options import encode
 from trainables.selector.trainable import score
 from trainables.stepping import Report, StepContext
+
+if TYPE_CHECKING:
+    from trainables.audit.stages import Stage
 
 
 def train_policy(config: Mapping[str, Any], ctx: StepContext, inputs: PolicyInputs) -> Iterator[Report]:
@@ -50,6 +53,19 @@ def train_policy(config: Mapping[str, Any], ctx: StepContext, inputs: PolicyInpu
         runs.clear()
         if ctx.device != "cpu":
             torch.cuda.empty_cache()
+
+
+def trace_policy(config: Mapping[str, Any], ctx: StepContext, inputs: PolicyInputs) -> list[Stage]:
+    """Shows what the first fold's policy saw, decided and earned in its tune window, from the checkpoint in the trial's folder."""
+    from trainables.audit.selector import selector_stages
+
+    chosen = read(config)
+    run = make_runs(chosen, inputs, ctx.seed, ctx.device)[0]
+    run.load(fold_folder(ctx.folder, 0), weights_only=True)
+    [part], _ = orders_of([run], chosen, inputs)
+    stages = selector_stages(part, selector_config(chosen.config), inputs.settings["profile"], inputs.settings["initial_cash"])
+    # With `rank: amount` what stands where forecasts do is made of the orders.
+    return [stage for stage in stages if stage.name != "forecasts" or chosen.config["rank"] == "forecast"]
 
 
 def make_runs(chosen: Chosen, inputs: PolicyInputs, seed: int, device: str) -> list[TrainRun]:
