@@ -29,6 +29,7 @@ from results.validity import (
 )
 from results.validity.reference import REFERENCE_P
 from search_spaces import Space
+from sweeps import walk_record
 from sweeps.kept import Kept, by_trial, joined
 from sweeps.runner import LEDGER
 
@@ -170,16 +171,18 @@ def judged_leaderboard(home: Path, sort: str | None = None, top: int = 20) -> pd
 
 
 def count_looks(folder: Path, fingerprint: str, home: Path | None = None) -> Looks:
-    """Counts every look at some data in a folder of studies, those set aside included; `home` is the study asked about."""
+    """Counts every look at some data in a folder of studies, windows of walks and what was set aside included; `home` is asked about."""
     trials = studies = openings = own = 0
-    for path in (*folder.glob(f"*/{LEDGER}"), *folder.glob(f".aside/*/{LEDGER}")):
+    root = walk_record.root_of(folder)
+    places = ("*", f"*{walk_record.SUFFIX}/*", ".aside/*", ".aside/*/*")  # studies, windows of walks, and both set aside
+    for path in (path for place in places for path in root.glob(f"{place}/{LEDGER}")):
         try:
             with Ledger.open(path, readonly=True) as ledger:
                 if ledger.header.context["data_fingerprint"] != fingerprint:
                     continue
                 table = ledger.tables.trials
                 evaluated = ledger.rows(sa.select(sa.func.count().label("n")).select_from(table).where(table.c.source.is_(None)))
-                found = evaluated[0]["n"] + len(ledger.events("reopened", limit=1_000_000))
+                found = evaluated[0]["n"] + len(ledger.events("reopened", limit=1_000_000)) + walk_record.looks(ledger)
                 trials += found
                 own += found if path.parent == home else 0
                 openings += len(ledger.events(OPENED, limit=1_000_000))

@@ -84,3 +84,39 @@ def test_without_a_protocol_all_of_time_is_one_window() -> None:
     timeline = cut(None, hourly(10), 1.0)
     assert timeline.visible == timeline.folds[0].tune == Window(0, 10)
     assert timeline.holdout == Window(10, 10) and timeline.describe()["holdout"] is None
+
+
+def test_a_window_that_is_named_is_the_only_fold() -> None:
+    times = hourly(2160)
+    timeline = Protocol.parse({"tune": ["2024-02-10", "2024-03-01"]}).cut(times, 1.0)
+    assert timeline.folds[0].tune == Window(40 * 24, 60 * 24)
+    assert timeline.folds[0].train == Window(0, 39 * 24)  # all that lies an embargo before
+    assert timeline.visible == Window(0, 60 * 24) and timeline.holdout == Window(1728, 2160)
+    both = Protocol.parse({"train": ["2024-01-05 12:00", "2024-02-01"], "tune": ["2024-02-10", "2024-03-01"]}).cut(times, 1.0)
+    assert both.folds[0].train == Window(4 * 24 + 12, 31 * 24)
+    month = Protocol.parse({"train": "10d", "tune": ["2024-02-10", "2024-03-01"]}).cut(times, 1.0)
+    assert month.folds[0].train == Window(29 * 24, 39 * 24)
+    first = Protocol.parse({"tune": ["2024-01-01", "2024-01-20"]}).cut(times, 1.0)
+    assert first.folds[0].train.start == first.folds[0].train.stop == 0  # nothing lies before
+
+
+@pytest.mark.parametrize(
+    ("section", "words"),
+    [
+        (
+            {"tune": ["2024-02-10", "2024-03-20"]},
+            "protocol.tune: 2024-02-10T00:00:00 to 2024-03-20T00:00:00 ends 8 days after what a search",
+        ),
+        ({"tune": ["2024-02-10", "2024-02-10 06:00"]}, "protocol.tune: 2024-02-10T00:00:00 to 2024-02-10T06:00:00 is too short"),
+        ({"tune": ["2024-02-10", "2024-02-01"]}, "protocol.tune: ['2024-02-10', '2024-02-01'] ends before it begins"),
+        ({"tune": ["2024-02-10", "soon"]}, "protocol.tune: ['2024-02-10', 'soon'] is not a window; write two times"),
+        ({"tune": ["2024-02-30", "2024-03-01"]}, "protocol.tune: ['2024-02-30', '2024-03-01'] is not a window"),
+        ({"train": ["2024-02-10", "2024-03-01"]}, "protocol.train: names its window, so tune has to"),
+        ({"tune": ["2024-02-10", "2024-03-01"], "folds": 4}, "protocol.folds: tune names its window, so there is one fold"),
+        ({"train": ["2024-02-01", "2024-02-20"], "tune": ["2024-02-10", "2024-03-01"]}, "protocol.train: 2024-02-01T00:00:00 to"),
+    ],
+)
+def test_a_wrong_window_is_explained(section, words) -> None:
+    with pytest.raises(TrainableError) as error:
+        Protocol.parse(section).cut(hourly(2160), 1.0)
+    assert str(error.value).startswith(words)
