@@ -11,7 +11,7 @@ BIN := $(VENV)/bin
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
-	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev,chronos]'
+	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev,chronos,importance]'
 	touch $@
 
 demo: $(VENV)/.ready      ## set up, then run the selector grid on the embedded sample market
