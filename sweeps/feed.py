@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from sweeps.study import StudyError
 
 if TYPE_CHECKING:
     from cluster.cache.answers import Building
-    from sweeps.learning import LearningBacklog
+    from sweeps.inbox import Inbox
     from sweeps.steps import Running
 
 CHUNK = 4096  # configurations looked up in the ledger at once
@@ -57,7 +57,9 @@ class Tally:
         steps: Steps made in this session, of trials that report.
         steps_left: Steps that would be left if no trial were stopped any more.
         running: Trials at work that report; None where packs are evaluated.
+        reused: Results taken over from other studies in this session, by study.
         news: How a trial has just ended, in words; empty but for the one call that tells it.
+        note: What a budget has to say, in words.
         building: Derived tables that are being built.
         cache: What the session had of its cache of tables, once it has ended.
     """
@@ -73,9 +75,41 @@ class Tally:
     steps: int = 0
     steps_left: int = 0
     running: tuple[Running, ...] | None = None
+    reused: Counter[str] = field(default_factory=Counter)
     news: str = ""
+    note: str = ""
     building: Sequence[Building] = ()
     cache: Usage = field(default_factory=Usage)
+
+
+class Source(Protocol):
+    """Where points come from that have no result yet."""
+
+    @property
+    def drained(self) -> bool:
+        """Whether no point will come again."""
+        ...
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing that was suggested awaits its result."""
+        ...
+
+    def take(self, n: int) -> list[Point]:
+        """Returns up to n points; fewer also while results are awaited."""
+        ...
+
+    def put_back(self, points: list[Point]) -> None:
+        """Returns points to the front."""
+        ...
+
+    def task(self, point: Point) -> int | Mapping[str, Any]:
+        """Returns what a worker makes the configuration from."""
+        ...
+
+    def told(self, row: ResultRow, step: int | None = None) -> None:
+        """Takes a result; `step` is where a trial was stopped early."""
+        ...
 
 
 class Backlog:
@@ -92,7 +126,7 @@ class Backlog:
     ):
         self._points = self._generate(sampler, make, ledger, plan, reuse, tally)
         self._held: deque[Point] = deque()
-        self.drained = False
+        self.drained, self.settled = False, True
 
     def take(self, n: int) -> list[Point]:
         """Returns up to n points; fewer only at the end."""
@@ -155,7 +189,7 @@ class StudyFeed:
 
     def __init__(
         self,
-        backlog: Backlog | LearningBacklog,
+        backlog: Source,
         ledger: Ledger,
         plan: Plan,
         tally: Tally,
@@ -164,10 +198,11 @@ class StudyFeed:
         report: Callable[[Tally], None],
         home: Path,
         days: int = 0,
+        inbox: Inbox | None = None,
     ):
         self._backlog, self._ledger, self._plan, self._slots, self._report = backlog, ledger, plan, slots, report
         self._home, self._largest = home, max(1, min(LARGEST_PACK, LARGEST_BLOCK // (8 * (len(ledger.header.metrics) + days))))
-        self.tally = tally
+        self.tally, self._inbox = tally, inbox
         self.stopping = False
         self._again: deque[list[Point]] = deque()
         self._flying: dict[int, list[Point]] = {}
@@ -180,6 +215,8 @@ class StudyFeed:
 
     def next(self) -> PackTask | None:
         """Returns the next pack, None if there is none now."""
+        if self._inbox is not None:
+            self._inbox.look()
         if self.stopping:
             return None
         points = self._again.popleft() if self._again else self._draw()

@@ -88,6 +88,7 @@ class StudyProgress:
             best = f"{tally.failed:,} failed  {best}".rstrip()
         if tally.stopped:
             best = f"{tally.stopped:,} stopped  {best}".rstrip()
+        best = f"{best}  {tally.note}".strip()
         begun = tally.packs > 0 or tally.running is not None
         pace = self._pace(tally) if begun else "starting Ray"
         part = sum(each.step / each.last for each in running if each.last)

@@ -112,6 +112,7 @@ class Study(BaseModel):
         space: Parameters swept.
         search: Sampler and number of trials.
         scheduler: Which trials are stopped early, for trainables that report (`search_spaces.stopping`).
+        stop: When the study has had enough (`search_spaces.budget`); part of no configuration's identity.
         resources: Of one trial of a trainable that reports.
         objective: Metric that ranks, the trainable's own by default; or several, of which the first ranks and a search serves all.
         constraints: Bounds a winner must meet, each `METRIC OP NUMBER`; they choose among results and change none.
@@ -129,6 +130,7 @@ class Study(BaseModel):
     space: dict[str, Any]
     search: Search = Search()
     scheduler: dict[str, Any] = Field(default_factory=dict)
+    stop: dict[str, Any] = Field(default_factory=dict)
     resources: Resources = Resources()
     objective: str | list[str] | None = None
     constraints: list[str] = Field(default_factory=list)
@@ -141,11 +143,12 @@ class Study(BaseModel):
         # A section with everything in it commented out is null to YAML.
         return {key: value for key, value in given.items() if value is not None} if isinstance(given, Mapping) else given
 
-    @field_validator("objective")
+    @field_validator("objective", mode="before")
     @classmethod
-    def _objectives_differ(cls, value: str | list[str] | None) -> str | list[str] | None:
-        if isinstance(value, list) and (not value or len(set(value)) < len(value)):
-            raise ValueError("give one metric, or a list of different ones")
+    def _one_or_several(cls, value: Any) -> Any:
+        several = value if isinstance(value, list) else [value]
+        if value is not None and (not several or not all(isinstance(name, str) for name in several) or len({*several}) < len(several)):
+            raise ValueError("give a metric's name, or a list of different ones")
         return value
 
     @field_validator("name")
@@ -170,12 +173,7 @@ class Study(BaseModel):
         path = find(source, ran)
         mapping, lines = parse_yaml(read_text(path), str(path))
         places = {key: f"{path}, line {line}" for key, line in lines.items()}
-        settings = [_in_full(item, mapping) for item in overrides]
-        for key in {"data.source", "scheduler.kind"} & {item.partition("=")[0].strip() for item in settings}:
-            # Bars, signal or seed of the file's market say nothing about another one, nor its scheduler's grace about another kind.
-            mapping[key.partition(".")[0]] = {}
-        for item in settings:
-            _override(mapping, item, places)
+        _set(mapping, overrides, places)
         if mapping.get("name") is None:
             mapping["name"], places["name"] = path.stem, f"{path} gives no name, so its own is taken"
         return cls.parse(mapping, str(path), places)
@@ -190,6 +188,16 @@ class Study(BaseModel):
             raise StudyError("\n".join(_explain(item, origin) for item in error.errors())) from None
         study._origin = origin
         return study
+
+    def changed(self, overrides: Iterable[str], where: str) -> Study:
+        """Returns this study with settings as `load` takes them; `where` is what it is called in messages.
+
+        Raises:
+            StudyError: What is wrong with them.
+        """
+        mapping, places = self.model_dump(), dict[str, str]()
+        _set(mapping, overrides, places)
+        return Study.parse(mapping, where, places)
 
     @property
     def ranking(self) -> str | None:
@@ -243,6 +251,16 @@ def find(source: str | Path, ran: Iterable[str] = ()) -> Path:
     meant = files.get(near[0], near[0]) if near else None
     hint = f" Did you mean {meant!r}?" if meant else f" {near[0]!r} has run; name its study file to run it again." if near else ""
     raise StudyError(f"{source}: no such file, and no study of that name in the library ({', '.join(library)}).{hint}")
+
+
+def _set(mapping: dict[str, Any], overrides: Iterable[str], places: dict[str, str]) -> None:
+    """Applies settings to a mapping, and notes where its keys come from now."""
+    settings = [_in_full(item, mapping) for item in overrides]
+    for key in {"data.source", "scheduler.kind"} & {item.partition("=")[0].strip() for item in settings}:
+        # Bars, signal or seed of the file's market say nothing about another one, nor its scheduler's grace about another kind.
+        mapping[key.partition(".")[0]] = {}
+    for item in settings:
+        _override(mapping, item, places)
 
 
 def _in_full(item: str, mapping: Mapping[str, Any]) -> str:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 # Asking costs time in proportion to the trials an estimate is made from; beyond this many the best and the latest stand for all.
-REMEMBERED: Final = 500
+REMEMBERED: Final = 300
 BEST: Final = 100
 STARTUP: Final = 10
 POPULATION: Final = 50
@@ -97,7 +98,13 @@ class Bayesian:
         from optuna import samplers
 
         if kind == "tpe":
-            return samplers.TPESampler(seed=seed, multivariate=True, group=True, constant_liar=True, n_startup_trials=self.startup)
+            return samplers.TPESampler(
+                seed=seed,
+                multivariate=True,
+                group=any(p.when for p in self.space.parameters),
+                constant_liar=True,
+                n_startup_trials=self.startup,
+            )
         if kind == "nsga2":
             return samplers.NSGAIISampler(seed=seed, population_size=self.population)
         if kind == "nsga3":
@@ -121,7 +128,10 @@ class Bayesian:
     def _trial(self, seen: Seen) -> optuna.trial.FrozenTrial | None:
         held = self._trials.get(id(seen))
         if held is None or held[0] is not seen:
-            held = self._trials[id(seen)] = (seen, self._made(seen))
+            made = self._made(seen)
+            if made is not None:
+                made.__class__ = _shared_type()
+            held = self._trials[id(seen)] = (seen, made)
         return held[1]
 
     def _made(self, seen: Seen) -> optuna.trial.FrozenTrial | None:
@@ -146,6 +156,18 @@ class Bayesian:
         if outcome.step is not None:
             return create_trial(state=TrialState.PRUNED, intermediate_values={outcome.step: outcome.values[0]}, **common)
         return create_trial(values=list(outcome.values), **common)
+
+
+@cache
+def _shared_type() -> type[optuna.trial.FrozenTrial]:
+    """Returns a trial that Optuna's storage does not copy in depth, which is most of what adding one costs: nobody changes it."""
+    from optuna.trial import FrozenTrial
+
+    class Shared(FrozenTrial):
+        def __deepcopy__(self, memo: Any) -> Any:
+            return copy(self)
+
+    return Shared
 
 
 def _chooser(trial: optuna.Trial) -> Callable[[str, BaseDistribution], Any]:

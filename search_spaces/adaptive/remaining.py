@@ -1,4 +1,4 @@
-"""What is at most still to be gained: a bound of the regret, from a Gaussian process over the results so far (extra `chronos`, for PyTorch)."""
+"""What is at most still to be gained: a bound of the regret, from a Gaussian process over the results so far (needs PyTorch)."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Remaining:
         return Sample(self._count, [drawn for drawn, _ in chosen], [value for _, value in chosen])
 
     def bound(self, sample: Sample) -> float:
-        """Returns an upper bound of what the best of the space is better than the best found, in the objective's unit; NaN if there is none.
+        """Returns by how much the best of the space is at most better than the best found, in the objective's unit; NaN if that fails.
 
         The largest upper confidence bound over the space minus the largest lower one among the results (Makarova et al. 2022, AutoML).
         """

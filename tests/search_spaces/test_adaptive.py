@@ -159,9 +159,9 @@ def test_two_objectives_give_a_front_and_not_a_point():
     def two(p: dict[str, Any]) -> Outcome:
         return Outcome(((p["x"] - 1) ** 2 + p["y"] ** 2, (p["x"] + 1) ** 2 + p["y"] ** 2))
 
-    for name in ("tpe", "nsga2", "nsga3"):
-        found = search(make_suggester(name, space, Goal(("min", "min")), batch=20, seed=0), 240, 20, two)
-        late = np.array([[s.point["x"], s.point["y"]] for s in found[-100:]])
+    for name, trials in (("tpe", 160), ("nsga2", 500)):
+        found = search(make_suggester(name, space, Goal(("min", "min")), batch=20, seed=0), trials, 20, two)
+        late = np.array([[s.point["x"], s.point["y"]] for s in found[-80:]])
         on_front = (np.abs(late[:, 1]) < 0.7) & (np.abs(late[:, 0]) < 1.5)
         assert on_front.mean() > 0.2, name  # by chance 0.04
         assert np.ptp(late[on_front, 0]) > 1.0, name

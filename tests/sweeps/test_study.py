@@ -109,7 +109,11 @@ def test_a_parameter_a_trainable_refuses_is_found_where_it_is_written_fixed_or_s
         ("sampler: grid", "trials: true", "FILE, line 15: search.trials: give a whole number (it is True)"),
         ("sampler: grid", "trials: 2.5", "FILE, line 15: search.trials: give a whole number (it is 2.5)"),
         ("sampler: grid", "sampler: qmc", "FILE, line 14: search.trials: qmc has no end, say how many"),
-        ("search:\n  sampler: grid", "search: grid", "FILE, line 14: search: give a mapping of sampler, trials (it is 'grid')"),
+        (
+            "search:\n  sampler: grid",
+            "search: grid",
+            "FILE, line 14: search: give a mapping of sampler, trials, batch, deterministic, startup, enqueue, warm_start",
+        ),
         (
             "name: mine",
             "name: a/b",
@@ -127,7 +131,7 @@ def test_a_parameter_a_trainable_refuses_is_found_where_it_is_written_fixed_or_s
             "trades",
             "FILE, line 16: objective: 'trades': more of it is neither better nor worse; metrics with a direction are total_return,",
         ),
-        ("sortino", "[sortino]", "FILE, line 16: objective: give text (it is ['sortino'])"),
+        ("sortino", "[sortino, sortino]", "FILE, line 16: objective: give a metric's name, or a list of different ones (it is"),
         ("min_edge:", "min_egde:", "FILE, line 13: space.min_egde: selector has no such parameter; did you mean 'min_edge'?"),
         ("lag: 1", "lga: 1", "FILE, line 10: fixed.lga: selector has no such parameter; did you mean 'lag'?"),
         ("lag: 1", "max_positions: 99", "FILE, line 10: fixed.max_positions: 99 is not allowed; give a whole number from 1 to 16"),
