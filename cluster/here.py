@@ -7,7 +7,11 @@ kills its process kills the driver; who calls this does so once, and leaves what
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
+
+import numpy as np
 
 from cluster.packs import Evaluate, PackFeed, PackResult, isolate, timed
 
@@ -27,7 +31,10 @@ def run_here(feed: PackFeed, evaluate: Evaluate, inputs: Any, width: int, second
     """
     end = time.monotonic() + seconds
     while time.monotonic() < end and (task := feed.next()) is not None:
-        points = task.points
-        (metrics, errors), took = timed(lambda points=points: isolate(lambda p: evaluate(p, inputs), points, width))
+        (metrics, errors), took = timed(partial(isolate, partial(_evaluated, evaluate, inputs), task.points, width))
         feed.deliver(PackResult(task.attempt, metrics, errors, took))
     return feed.exhausted
+
+
+def _evaluated(evaluate: Evaluate, inputs: Any, points: Sequence[Any]) -> np.ndarray:
+    return evaluate(points, inputs)

@@ -244,8 +244,11 @@ class Ledger(LedgerReader):
             with self._transaction() as connection:
                 connection.execute(sa.insert(self.tables.events), rows)
 
-    def reopen_failed(self) -> list[int]:
+    def reopen_failed(self, only: Iterable[int] | None = None) -> list[int]:
         """Move failed trials into events of kind "reopened" so that they run again.
+
+        Args:
+            only: Numbers of those that are meant; all by default. One that has not failed stays as it is.
 
         Returns:
             Their numbers.
@@ -253,12 +256,14 @@ class Ledger(LedgerReader):
         trials, events = self.tables.trials, self.tables.events
         with self._transaction() as connection:
             query = sa.select(trials).where(trials.c.status == "failed").order_by(trials.c.trial)
-            failed = connection.execute(query).mappings().all()
+            wanted = None if only is None else set(only)
+            failed = [row for row in connection.execute(query).mappings() if wanted is None or row["trial"] in wanted]
             common = {"time": now(), "session": self._session, "kind": "reopened"}
             rows = [common | {"trial": row["trial"], "detail": _failure(row)} for row in failed]
             if rows:
                 connection.execute(sa.insert(events), rows)
-                connection.execute(sa.delete(trials).where(trials.c.status == "failed"))
+                gone = sa.delete(trials).where(trials.c.status == "failed", trials.c.trial == sa.bindparam("number"))
+                connection.execute(gone, [{"number": row["trial"]} for row in rows])
         return [row["trial"] for row in failed]
 
     def reuse_from(self, other: str | os.PathLike[str], numbered: Mapping[bytes, int]) -> list[ResultRow]:

@@ -14,15 +14,19 @@ if TYPE_CHECKING:
     from sweeps.opened import OpenStudy, open_study
     from sweeps.runner import StudyResult, run
     from sweeps.study import Study, StudyError
+    from sweeps.walkforward import Walk, WalkResult, walk_forward
 
-__all__ = ["OpenStudy", "Study", "StudyError", "StudyResult", "open_study", "run"]
+__all__ = ["OpenStudy", "Study", "StudyError", "StudyResult", "Walk", "WalkResult", "open_study", "run", "walk_forward"]
 _HOMES = {
     "OpenStudy": "sweeps.opened",
     "Study": "sweeps.study",
     "StudyError": "sweeps.study",
     "StudyResult": "sweeps.runner",
+    "Walk": "sweeps.walkforward",
+    "WalkResult": "sweeps.walkforward",
     "open_study": "sweeps.opened",
     "run": "sweeps.runner",
+    "walk_forward": "sweeps.walkforward",
 }
 
 

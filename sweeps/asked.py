@@ -11,6 +11,7 @@ from results import Ledger, Plan
 from results.identity import config_ids
 from results.lock import is_written
 from results.reader import LedgerReader
+from sweeps.budget_words import ended_by
 from sweeps.feed import CHUNK
 from sweeps.learning import distinct
 from sweeps.runner import LEDGER
@@ -93,13 +94,14 @@ def unfinished(home: Path) -> str:
         state, plans = state_of(home, ledger), ledger.plans()
         if state == "finished" or not plans:
             return ""
+        why = f"{state}: {words}" if (words := ended_by(ledger)) else state
         # Searches may share points; of a single one the trials are counted, which is quick however many there are.
         if len(plans) == 1:
             known, points = ledger.counts()["trials"], plans[0].count or 0
         else:
             latest = asked(home)[-1]
             known, points = latest.known, latest.points
-    return f"{known:,} of {points:,} have a result ({state})" if known < points else ""
+    return f"{known:,} of {points:,} have a result ({why})" if known < points else ""
 
 
 def state_of(home: Path, ledger: LedgerReader) -> str:

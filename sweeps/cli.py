@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from sweeps import cli_cache, cli_export, cli_results, cli_steps
-from sweeps.console import DirOpt, SetOpt, StudyArg, command_for, err, home_of, load_study, many, out, say, studies_in, table
+from sweeps import cli_ablation, cli_cache, cli_export, cli_grow, cli_plan, cli_plots, cli_results, cli_run, cli_steps, cli_walkforward
+from sweeps.console import DirOpt, SetOpt, StudyArg, command_for, err, home_of, load_study, out, say, studies_in, table
 
 app = typer.Typer(
     help="Large sweeps of trading research that lose nothing and say whether to believe the winner.",
@@ -24,8 +24,13 @@ data_app = typer.Typer(help="Look at market data before a study uses it.", no_ar
 app.add_typer(data_app, name="data")
 app.add_typer(cli_cache.app, name="cache")
 app.add_typer(cli_results.app)
+app.add_typer(cli_grow.app)
+app.add_typer(cli_plan.app)
+app.add_typer(cli_ablation.app)
 app.add_typer(cli_steps.app)
+app.add_typer(cli_walkforward.app)
 app.add_typer(cli_export.app)
+app.add_typer(cli_plots.app)
 
 
 @app.callback(invoke_without_command=True)
@@ -44,6 +49,12 @@ def run(
     trials: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Evaluate this many configurations (a reproducible sample of a grid).")
     ] = None,
+    hours: Annotated[
+        str | None, typer.Option(metavar="H", help="Stop after this much wall clock, as 2 or 90m (stop.hours of the study file).")
+    ] = None,
+    target: Annotated[
+        str | None, typer.Option(metavar="VALUE", help="Stop when the objective has reached this, as 2 or 20% (stop.target).")
+    ] = None,
     dir: DirOpt = Path("runs"),
     fresh: Annotated[bool, typer.Option("--fresh", help="Set earlier results of this study aside and start over.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Evaluate again what failed in earlier sessions.")] = False,
@@ -54,86 +65,21 @@ def run(
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Rows of the leaderboard to show at the end.")] = 10,
 ) -> None:
     """Run a study, or go on with it: what has a result is not evaluated again."""
-    from results import Ledger
-    from results.leaderboard import render
-    from sweeps.progress import StudyProgress
-    from sweeps.runner import LEDGER, Search
-    from sweeps.runner import run as run_study
-
-    overrides = list(set_ or []) + ([f"search.trials={trials}"] if trials is not None else [])
-    loaded = load_study(study, overrides, dir)
-    with loaded.located():
-        search = Search(loaded)
-        objective = search.objective
-    unit = next((metric.unit for metric in search.trainable.metrics if metric.name == objective), "")
-    progress = StudyProgress(out, objective, unit)
-    options = [*(("--set", item) for item in set_ or ()), ("--trials", trials), ("--slots", slots), ("--cluster", cluster)]
+    stops = [f"stop.{key}={value}" for key, value in (("hours", hours), ("target", target)) if value is not None]
+    overrides = [*stops, *(set_ or ())] + ([f"search.trials={trials}"] if trials is not None else [])
+    options = [*(("--set", item) for item in set_ or ()), ("--trials", trials), ("--hours", hours), ("--target", target)]
+    options += [("--slots", slots), ("--cluster", cluster)]
     again = command_for("run", study, dir, *(str(part) for name, value in options if value is not None for part in (name, value)))
-
-    def prepared(made: Any, tally: Any) -> None:
-        progress.prepared()
-        _show_prepared(loaded, made)
-        say(f"  {'space':<12} {tally.total:,} configurations ({loaded.search.sampler})")
-
-    try:
-        with progress, loaded.located():
-            result = run_study(
-                loaded,
-                dir,
-                fresh=fresh,
-                retry_failed=retry_failed,
-                slots=slots,
-                address=cluster,
-                on_prepared=prepared,
-                on_progress=progress.update,
-            )
-    except KeyboardInterrupt:
-        say(f"Interrupted. Results accepted so far are safe; the same command goes on: {again}", console=err)
-        raise typer.Exit(130) from None
-    say(_outcome(result))
-    for words in cli_cache.usage_lines(result.tally.cache):
-        say(words)
-    with Ledger.open(result.folder / LEDGER, readonly=True) as ledger:
-        counts, failures = ledger.counts(), _failures(ledger, 1)
-    if failed := counts["failed"]:
-        which = f"{'All ' if 1 < failed == counts['trials'] else ''}{many(failed, 'configuration')} failed"
-        say(Text.assemble((which, "red"), f"; {command_for('status', loaded.name, dir)} shows why, --retry-failed tries them again."))
-        say(failures[0])
-    if counts["completed"]:
-        out.print(render(result.leaderboard(top, objective, judged=False), width=out.width))
-        if line := cli_steps.stopped_line(loaded.name, dir, counts):
-            say(line)
-        say(cli_results.IN_SAMPLE)
-        say(f"Whether to believe it: {command_for('leaderboard', loaded.name, dir)}")
-    elif counts["stopped"]:
-        say(f"No trial was completed: {cli_steps.ended_words(counts)}; {cli_steps.why_command(loaded.name, dir)} says why.")
-    if result.stopped:
-        say(Text.assemble("Stopped. Nothing is lost; the same command goes on: ", (again, "bold")))
-        raise typer.Exit(130)
-    if not counts["completed"]:
-        raise typer.Exit(1)
-
-
-def _show_prepared(study: Any, made: Any) -> None:
-    say(Text.assemble((study.name, "bold"), f"  {study.description}"))
-    for name, value in made.summary:
-        say(Text.assemble(f"  {name:<12} ", (str(value), "bold red" if value == "legacy" else "")))
-    for line in made.warnings:
-        say(Text(f"  {line}", "yellow"))
-
-
-def _outcome(result: Any) -> str:
-    tally = result.tally
-    if not tally.done and not tally.steps:
-        return f"Nothing to do: {'all ' if tally.known > 1 else ''}{many(tally.known, 'point has', 'points have')} a result."
-    before = f" ({tally.known:,} had a result already)" if tally.known else ""
-    work = f"{result.seconds:.1f} s, workers busy for {tally.busy:.1f} s in all"  # longer than it took, where several are
-    if tally.running is not None:
-        ended = cli_steps.ended_words(
-            {"completed": tally.done - tally.stopped - tally.failed, "stopped": tally.stopped, "failed": tally.failed}
-        )
-        return f"{many(tally.done, 'trial')}: {ended}; {many(tally.steps, 'step')} in {work}{before}."
-    return f"{many(tally.done, 'configuration')} ({many(tally.packs, 'pack')}) in {work}{before}."
+    cli_run.run_loaded(
+        load_study(study, overrides, dir),
+        dir,
+        lambda: again,
+        top=top,
+        fresh=fresh,
+        retry_failed=retry_failed,
+        slots=slots,
+        cluster=cluster,
+    )
 
 
 @app.command()
@@ -142,21 +88,23 @@ def status(
 ) -> None:
     """Show what is done, stopped early, failed and left in the studies of a folder."""
     from results import Ledger, LedgerError
+    from sweeps.budget_words import ended_by
     from sweeps.runner import LEDGER
     from sweeps.study import StudyError
 
     if not study and not dir.is_dir() and dir != Path("runs"):
         raise StudyError(f"--dir {dir}: no such folder")
     homes = [home_of(study, dir)] if study else [dir / name for name in studies_in(dir)]
-    if not homes:
+    if not homes and not cli_walkforward.walks_lines(dir):
         say(f"No studies yet in {dir}. Start one: {command_for('run', 'selector_grid', dir)}")
         return
-    rows, notes = [], []
+    rows, notes = [], ([] if study else cli_walkforward.walks_lines(dir))
     for home in homes:
         try:
             with Ledger.open(home / LEDGER, readonly=True) as ledger:
                 rows.append(_status_row(home, ledger))
-                notes += _failures(ledger, 10) if study else []
+                notes += [Text(f"  {home.name} stopped: {words}")] if (words := ended_by(ledger)) else []
+                notes += cli_run.failures(ledger, 10) if study else []
         except LedgerError as error:
             if study:
                 raise
@@ -190,13 +138,6 @@ def _status_row(home: Path, ledger: Any) -> list[str | Text]:
     ]
 
 
-def _failures(ledger: Any, n: int) -> list[Text]:
-    first = ledger.failures(n)
-    lines = [Text.assemble(f"  trial {row['trial']}: ", (" ".join(str(row["error"]).split()), "red")) for row in first]
-    left = ledger.counts()["failed"] - len(first)
-    return [*lines, Text(f"  … and {left:,} more (leaderboard --csv lists all)")] if left else lines
-
-
 @app.command()
 def ls() -> None:
     """List the studies of the library."""
@@ -212,6 +153,7 @@ def ls() -> None:
 @app.command()
 def validate(study: StudyArg, set_: SetOpt = None) -> None:
     """Check a study file and its data without running it, and show its space."""
+    from sweeps.budget_words import in_words
     from sweeps.runner import Search
 
     loaded = load_study(study, set_ or ())
@@ -219,9 +161,11 @@ def validate(study: StudyArg, set_: SetOpt = None) -> None:
     with loaded.located():
         search.check()
         made = search.prepare()
-    _show_prepared(loaded, made)
+    cli_run.show_prepared(loaded, made)
     rows = [["" if x is None else str(x) for x in row] for row in search.space.describe()]
     out.print(table(("parameter", "kind", "values", "when"), rows))
+    if search.budget:
+        say(f"Stops at {in_words(search.budget, next(m for m in search.trainable.metrics if m.name == search.objective))}.")
     for line in cli_steps.scheduler_lines(search):
         say(line)
     say(f"Valid: {search.sampler.size:,} configurations ({loaded.search.sampler}), ranked by {search.objective}.")

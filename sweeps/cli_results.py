@@ -1,4 +1,4 @@
-"""Commands about what came out and whether to believe it: leaderboard, promote, plan, audit, show, verify."""
+"""Commands about what came out and whether to believe it: leaderboard, promote, audit, show, verify."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rich.columns import Columns
 from rich.text import Text
 
 from results.digits import p_value, share
-from sweeps.cli_steps import TrainingLine, report_tables, scheduler_lines, show_unfinished, stopped_line, why_command
+from sweeps.cli_steps import TrainingLine, report_tables, show_unfinished, stopped_line, why_command
 from sweeps.console import DirOpt, NameArg, SetOpt, StudyArg, command_for, err, export, home_of, load_study, many, out, say, table
 
 if TYPE_CHECKING:
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from results.validity import Assessment, Deflation, ReferenceTest
     from sweeps.asked import Asked
     from sweeps.evidence import Judgement
-    from trainables.timeline import Timeline
 
 app = typer.Typer()
 IN_SAMPLE = Text("In-sample figures: they say what won, not what will.", "yellow")
@@ -58,6 +57,7 @@ def leaderboard_(
     from results.leaderboard import render
     from sweeps.asked import unfinished
     from sweeps.evidence import judge
+    from sweeps.projection import objectives
     from sweeps.runner import LEDGER
     from sweeps.study import Study
 
@@ -75,6 +75,8 @@ def leaderboard_(
             out.print(render(found.board, width=out.width) if counts["completed"] else Text(nothing))
             for name, line in describe(found):
                 say(Text.assemble(f"  {name:<12} ", line))
+            if len(goals := objectives(ledger.header)) > 1:
+                say(f"  {'objectives':<12} {', '.join(goals)}: the first ranks; --pareto {','.join(goals)} shows what none dominates")
         else:
             names = [name.strip() for name in pareto.split(",") if name.strip()]
             board = pareto_board(ledger, names, top, constraints)
@@ -82,7 +84,8 @@ def leaderboard_(
             say(IN_SAMPLE)
             found = None
         if left := unfinished(home):
-            say(Text(f"  {'trials':<12} {left}{'' if left.endswith('(running)') else '; the same run goes on'}", "yellow"))
+            how = "" if left.endswith("(running)") else "; a larger budget goes on" if "(stopped: " in left else "; the same run goes on"
+            say(Text(f"  {'trials':<12} {left}{how}", "yellow"))
         if line := stopped_line(home.name, dir, counts, "" if left else "trials"):
             say(line)
         wanted = [(path, fmt) for path, fmt in ((csv, "csv"), (json, "json"), (parquet, "parquet")) if path]
@@ -212,67 +215,22 @@ def promote(
 
 
 @app.command()
-def plan(study: StudyArg, set_: SetOpt = None) -> None:
-    """Show how a study cuts time and how large its search is, without running it."""
-    from sweeps.search import Search
-
-    loaded = load_study(study, set_ or ())
-    search = Search(loaded)
-    with loaded.located():
-        search.check()
-        made = search.prepare()
-    say(Text.assemble((loaded.name, "bold"), f"  {loaded.description}"))
-    for name, value in made.summary:
-        say(f"  {name:<12} {value}")
-    say(f"  {'space':<12} {search.sampler.size:,} configurations ({loaded.search.sampler})")
-    for words in scheduler_lines(search):
-        say(words)
-    if made.timeline is not None:
-        for line in timeline_lines(made.timeline, max(20, min(out.width, 120) - 16)):
-            out.print(line, soft_wrap=True)
-
-
-def timeline_lines(timeline: Timeline, width: int) -> list[Text]:
-    """Draws the folds of a timeline, one line each, and a legend."""
-    n = len(timeline.times)
-
-    def cells(window: tuple[int, int]) -> tuple[int, int]:
-        first = window[0] * width // n
-        return first, max(first + 1, -(-window[1] * width // n)) if window[1] > window[0] else first
-
-    def line(name: str, *parts: tuple[tuple[int, int], str, str]) -> Text:
-        drawn = [(" ", "")] * width
-        for window, mark, style in parts:
-            for i in range(*cells(window)):
-                drawn[min(i, width - 1)] = (mark, style)
-        return Text.assemble(f"  {name:<12} ", *drawn)
-
-    lines = [
-        line(f"fold {k}", (fold.train, "░", "blue"), ((fold.train.stop, fold.tune.start), "·", "dim"), (fold.tune, "█", "green"))
-        for k, fold in enumerate(timeline.folds, 1)
-    ]
-    if timeline.holdout.stop > timeline.holdout.start:
-        sealed = (timeline.visible.stop, timeline.holdout.start)
-        lines.append(line("holdout", (sealed, "·", "dim"), (timeline.holdout, "▓", "red")))
-    day = lambda row: str(timeline.times[min(row, n - 1)].astype("datetime64[D]"))  # noqa: E731
-    gap = max(1, width - 20)
-    lines.append(Text(f"  {'':<12} {day(0)}{day(n - 1):>{gap + 10}}", "dim"))
-    lines.append(
-        Text.assemble(f"  {'':<12} ", ("░ train", "blue"), "  ", ("· embargo", "dim"), "  ", ("█ tune", "green"), "  ", ("▓ sealed", "red"))
-    )
-    return lines
-
-
-@app.command()
 def audit(
     study: StudyArg,
     set_: SetOpt = None,
-    trials: Annotated[int, typer.Option(metavar="N", min=1, help="Configurations of the study to audit, spread over its space.")] = 4,
-    cuts: Annotated[int, typer.Option(metavar="N", min=1, help="Moments after which the future is changed; more find rarer leaks.")] = 8,
+    trials: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Configurations, spread over the space (4; 2 of trials that report).")
+    ] = None,
+    cuts: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Moments after which the future is changed (8; 2 of trials that report).")
+    ] = None,
 ) -> None:
-    """Change the future and require that what was decided before does not move; exit 1 if it does, 3 if that could not be tried."""
+    """Change the future and require that what was decided before does not move; exit 1 if it does, 3 if that could not be tried.
+
+    Of trials that report as they go, each is trained to its first report four times per moment, and twice besides.
+    """
     from sweeps.search import Search
-    from trainables.audit import Traceable
+    from trainables.audit import Traceable, audit_steps
     from trainables.audit import audit as look
     from trainables.stepping import Stepping
 
@@ -280,18 +238,15 @@ def audit(
     search = Search(loaded)
     with loaded.located():
         search.check()
-        stepping = isinstance(search.trainable, Stepping)
-    if stepping:
-        reports = f"an audit compares whole evaluations with a changed future, and {loaded.trainable} reports as it goes"
-        say(Text.assemble(f"{loaded.name}: ", ("NOT AUDITED", "bold red"), f": {reports}."))
-        say("  What protects it instead: a search is given no bar of the holdout; what else, and what to test of one's own, is in")
-        say("  docs/trainables.md, and of chronos_lora in docs/chronos.md.")
-        raise typer.Exit(3)
-    size = search.sampler.size
-    chosen = sorted({i * (size - 1) // max(trials - 1, 1) for i in range(min(trials, size))})
-    configs = [search.config(search.sampler.configs(i, i + 1)[0]) for i in chosen]
+    size, least = search.sampler.size, 2 if isinstance(search.trainable, Stepping) else 4
+    n = min(trials or least, size)
+    configs = [search.config(search.sampler.configs(i, i + 1)[0]) for i in sorted({k * (size - 1) // max(n - 1, 1) for k in range(n)})]
     with loaded.located(), out.status("changing the future"):
-        report = look(search.packed, loaded.data, loaded.settings, configs, cuts=cuts, seed=loaded.seed)
+        if isinstance(search.trainable, Stepping):
+            what = (search.trainable, loaded.data, loaded.settings, configs, search.protocol)
+            report = audit_steps(*what, cuts=cuts or 2, seed=loaded.seed)
+        else:
+            report = look(search.packed, loaded.data, loaded.settings, configs, cuts=cuts or 8, seed=loaded.seed)
     words = {True: Text("passed", "green"), False: Text("FAILED", "bold red"), None: Text("n/a", "yellow")}
     rows: list[list[str | Text]] = [
         [finding.check, words[finding.passed], finding.stage or "", finding.detail] for finding in report.findings
@@ -305,6 +260,8 @@ def audit(
         raise typer.Exit(1)
     if not any(x.passed for x in report.findings if x.check in ("future", "next bar", "other symbol")):
         say(Text("NOT AUDITED: no check of the future could be made; the notes say why.", "bold red"))
+        if isinstance(search.trainable, Stepping):
+            say("  What protects trials that report, and what to test: docs/trainables.md, and docs/chronos.md of chronos_lora.")
         raise typer.Exit(3)
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from results.reader import LedgerReader
     from sweeps.search import Search
 
+PERSON: Final = "person"  # in place of a scheduler's rule, where somebody ended a trial
 SCHEDULER: Final = "scheduler"  # kind of the event that keeps the rules a study began with
 ALL: Final = 1_000_000_000  # events; the ledger's reader gives the latest thousand unless told
 
@@ -106,6 +107,8 @@ def shown(value: float, metric: Metric) -> str:
 
 def stop_words(decision: Mapping[str, Any], step: int, metric: Metric) -> str:
     """Returns why a trial was stopped, such as "stopped at step 40: place 5 of 6, skill -12.00% below 3.00%"."""
+    if decision.get("rule") == PERSON:
+        return f"stopped at step {step:,} by a person{': ' if decision['reason'] else ''}{' '.join(decision['reason'].split())}"
     value, cutoff = (float("nan" if decision.get(key) is None else decision[key]) for key in ("value", "cutoff"))
     if decision.get("rule") == "diverged":
         return f"diverged at step {step:,}: {metric.name} is not a number"
@@ -321,7 +324,7 @@ class _Reader:
                 elif decision.of is not None:
                     alone.append((row.step, decision.of - 1))
         theirs = range(first, first + search.sampler.size)
-        recorded = {number: _essence(detail) for number, detail in self._stops.items()}
+        recorded = {number: _essence(detail) for number, detail in self._stops.items() if detail.get("rule") != PERSON}
         if {n: s for n, s in stops.items() if n in theirs} != {n: s for n, s in recorded.items() if n in theirs}:
             return {"replayed": False}
         return {"judged": tuple(own), "alone": tuple(alone), "least": rules.least}

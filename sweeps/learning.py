@@ -28,6 +28,7 @@ from search_spaces.adaptive import FAILED, FILLED, Outcome, Seen
 from search_spaces.adaptive.axes import Axes
 from search_spaces.adaptive.bayesian import REMEMBERED
 from sweeps.feed import Point, Tally
+from sweeps.requests import REQUEST
 from sweeps.study import StudyError
 
 if TYPE_CHECKING:
@@ -107,8 +108,8 @@ class LearningBacklog:
         past = _batches(ledger, plan)
         self._batch = past[0][0]["size"] if past else search.batch
         self._suggester = search.suggester(self._batch)
-        self._asked = len(past)
-        self._elsewhere = self._learnt(folder)
+        self._asked = sum(REQUEST not in detail for detail, _ in past)
+        self._elsewhere = self._learnt(folder, begun=bool(past))
         for _, batch in past:
             self._note(batch)
         self.seconds = 0.0
@@ -118,6 +119,11 @@ class LearningBacklog:
         while len(self._held) < n and not self.drained and self._ready():
             self._ask(n - len(self._held))
         return [self._held.popleft() for _ in range(min(n, len(self._held)))]
+
+    @property
+    def settled(self) -> bool:
+        """Whether nothing that was suggested awaits its result."""
+        return not self._waiting
 
     def put_back(self, points: list[Point]) -> None:
         """Returns points to the front."""
@@ -131,6 +137,32 @@ class LearningBacklog:
         """Learns a result; `step` is where a trial was stopped early."""
         self._waiting.discard(row.config_id)
         self._learn(row.config_id, self._outcome(row.status, row.metrics, step))
+
+    def enqueue(self, given: Mapping[str, Any], request: str) -> bool:
+        """Puts a point before all others: it takes the place of a suggestion, so there are no more trials than were asked for.
+
+        Args:
+            given: A value for each parameter.
+            request: Its id, kept with it.
+
+        Returns:
+            False if everything that may be suggested has been.
+
+        Raises:
+            StudyError, TrainableError: Not a point of the space, or one that is there already.
+        """
+        point = self._search.point_of(given, "point")
+        config = self._search.config(point)
+        self._search.accept(config)
+        [key] = config_ids(self._ledger.header.context_id, [config], self._ledger.header.defaults)
+        if (number := self._index.get(key)) is not None:
+            raise StudyError(f"trial {self._plan.offset + number} is this configuration already")
+        if len(self._index) >= self._total:
+            return False
+        before = len(self._held)
+        self._record([(point, {FILLED: True})], request)
+        self._held.rotate(len(self._held) - before)
+        return True
 
     def _ready(self) -> bool:
         """Whether to ask now; finds out if there is nothing more to ask for."""
@@ -157,13 +189,16 @@ class LearningBacklog:
             made = [(answer.point, dict(answer.attrs)) for answer in answers]
         self._record(made)
 
-    def _record(self, made: Sequence[tuple[dict[str, Any], dict[str, Any]]]) -> None:
+    def _record(self, made: Sequence[tuple[dict[str, Any], dict[str, Any]]], request: str = "") -> None:
         points, attrs = [point for point, _ in made], [given for _, given in made]
-        self._ledger.record(SUGGESTED, family=self._family, batch=self._asked, size=self._batch, points=points, attrs=attrs)
+        wish: dict[str, Any] = {REQUEST: request} if request else {}
+        self._ledger.record(SUGGESTED, family=self._family, batch=self._asked, size=self._batch, points=points, attrs=attrs, **wish)
         configs = [self._search.config(point) for point in points]
         ids = config_ids(self._ledger.header.context_id, configs, self._ledger.header.defaults)
         before = len(self._index)
         self._note([Suggested(*row) for row in zip(points, configs, ids, attrs, strict=True)])
+        if request:  # nothing the sampler did
+            return
         self._barren = 0 if len(self._index) > before else self._barren + 1
         self._asked += 1
 
@@ -229,13 +264,13 @@ class LearningBacklog:
             return FAILED
         return Outcome(tuple(goals), tuple(lacks), step if status == "stopped" else None)
 
-    def _learnt(self, folder: Path) -> list[Seen]:
+    def _learnt(self, folder: Path, begun: bool) -> list[Seen]:
         """Returns results of other searches over these parameters: those there were when this one began, which it keeps."""
         for event in self._ledger.events(LEARNT, limit=EVERYTHING):
             if (detail := event["detail"])["family"] == self._family:
                 rows = zip(detail["points"], detail["values"], detail["violations"], strict=True)
                 return [Seen(point, Outcome(tuple(values), tuple(lacks))) for point, values, lacks in rows]
-        if self._asked:
+        if begun:
             return []
         axes, found = Axes(self._search.space), list[Seen]()
         for name in self._search.study.search.warm_start:

@@ -12,7 +12,7 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -27,23 +27,26 @@ from cluster.cache.keeper import keeping
 from cluster.packs import Host, WorkerError, run_packs
 from cluster.session import check_address, ray_session, share
 from cluster.steps import run_trials
-from results import Header, Ledger, LedgerError, Plan, Verification, series
-from results.lock import WriterLock
+from results import Header, Ledger, Plan, Verification, series
 from results.provenance import collect
+from sweeps.budgets import Budgeted
 from sweeps.endings import kept_rules
 from sweeps.feed import Backlog, Point, StudyFeed, Tally
+from sweeps.home import LEDGER, open_ledger, set_aside
+from sweeps.inbox import Inbox
 from sweeps.learning import LearningBacklog
 from sweeps.opened import OpenStudy
 from sweeps.pruning import prune_ended
 from sweeps.search import Evaluator, Search
+from sweeps.siblings import reuser, siblings_of
 from sweeps.steps import StepEvaluator, StepFeed
 from sweeps.study import Study, StudyError
 from trainables.contract import Prepared, Warms
 from trainables.stepping import Stepping
 from trainables.tables import Table, offered
 
-LEDGER = "ledger.sqlite"
 BEST_KEPT = 50
+FORKED = "forked_from"  # kind of the event that keeps where a study comes from
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,12 +58,16 @@ class StudyResult(OpenStudy):
         seconds: Wall time of this session.
         stopped: Whether it was asked to stop before the end.
         prepared: What was loaded.
+        budget: How its `stop` section ended it, in words; empty if it did not.
+        rule: By which of its rules.
     """
 
     tally: Tally
     seconds: float
     stopped: bool
     prepared: Prepared
+    budget: str = ""
+    rule: str = ""
 
 
 def run(
@@ -68,9 +75,10 @@ def run(
     folder: str | Path = "runs",
     *,
     fresh: bool = False,
-    retry_failed: bool = False,
+    retry_failed: bool | Collection[int] = False,
     slots: int | None = None,
     address: str | None = None,
+    forked_from: str = "",
     on_prepared: Callable[[Prepared, Tally], None] | None = None,
     on_progress: Callable[[Tally], None] | None = None,
 ) -> StudyResult:
@@ -80,9 +88,10 @@ def run(
         study: What to run.
         folder: Where studies live; this one gets `folder/study.name`.
         fresh: Set earlier results of this study aside (moved to `.aside`, nothing is deleted) and start over.
-        retry_failed: Evaluate again what failed in earlier sessions.
+        retry_failed: Evaluate again what failed in earlier sessions: all of it, or the trials of these numbers.
         slots: Packs at once; default one per CPU.
         address: Ray cluster; default a local Ray on loopback.
+        forked_from: Study this one is a fork of, to be kept in its ledger.
         on_prepared: Called when data are loaded, before work starts.
         on_progress: Called when work begins and after each pack, in the driver.
 
@@ -103,24 +112,30 @@ def run(
         prepared = search.prepare()
     header = _header(search, prepared)
     if fresh and home.exists():
-        _set_aside(home)
+        set_aside(home)
     home.mkdir(parents=True, exist_ok=True)
     tally, report = Tally(total=search.sampler.size), on_progress or (lambda _: None)
-    with _open(home / LEDGER, header) as ledger, _stoppable() as stop:
+    with open_ledger(home / LEDGER, header) as ledger, _stoppable() as stop:
         changed = (*_since_created(ledger.header, header), *_other_rules(ledger, search))
         prepared = replace(prepared, warnings=(*prepared.warnings, *changed))
         ledger.begin_session(collect(Path.cwd()))
         if len(prepared.days):
             series.write_days(home, prepared.days, prepared.day_folds, prepared.benchmarks)
+        if forked_from and not ledger.events(FORKED, limit=1):
+            ledger.record(FORKED, source=forked_from)
         if retry_failed:
-            ledger.reopen_failed()
+            ledger.reopen_failed(None if retry_failed is True else retry_failed)
         plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(search), search.sampler.size)
         prune_ended(search.trainable, ledger, home)
-        siblings = [] if fresh else [p for p in Path(folder).glob(f"*/{LEDGER}") if p.parent != home]
-        backlog = _backlog(search, ledger, plan, _reuser(ledger, home, plan, siblings), tally, Path(folder))
+        siblings = [] if fresh else siblings_of(home)
+        source = _backlog(search, ledger, plan, reuser(ledger, home, plan, siblings, tally), tally, Path(folder))
         if on_prepared:
             on_prepared(prepared, tally)
         objective = header.objective  # the ledger's own may be an earlier one
+        inbox = Inbox(home, ledger, source, stop.ask)
+        inbox.open()  # what is to be tried next comes before what is suggested next
+        backlog = Budgeted(source, search, ledger, plan, tally, objective)
+        report = backlog.watching(report)
         known = ledger.top(objective, n=1)[objective].dropna()
         tally.best = float(known.iloc[0]) if len(known) else tally.best
         first = backlog.take(1)
@@ -137,13 +152,15 @@ def run(
                 try:
                     if isinstance(search.trainable, Stepping):
                         needs, most = share(study.resources.cpu, study.resources.gpu)
-                        steps = StepFeed(search, backlog, ledger, plan, tally, objective, home, report)
+                        steps = StepFeed(search, backlog, ledger, plan, tally, objective, home, report, inbox)
                         stop.attach(steps)
+                        backlog.attach(steps, needs["gpu"])
                         trial = StepEvaluator(study, prepared.defaults, ledger.header.context_id, len(prepared.days))
                         run_trials(steps, trial, prepared.inputs, slots=slots or most, resources=needs, **place)
                     else:
-                        packs = StudyFeed(backlog, ledger, plan, tally, objective, slots or cpus, report, home, len(prepared.days))
+                        packs = StudyFeed(backlog, ledger, plan, tally, objective, slots or cpus, report, home, len(prepared.days), inbox)
                         stop.attach(packs)
+                        backlog.attach(packs)
                         width = len(header.metrics) + len(prepared.days)
                         run_packs(packs, evaluator, prepared.inputs, width, slots=slots or cpus, **place)
                 except (StudyError, WorkerError):
@@ -151,16 +168,17 @@ def run(
                     raise
                 finally:
                     shutil.rmtree(scratch, ignore_errors=True)
-            if stop.asked:
-                reason = "stopped"
+        asked, budget = bool(first) and stop.asked, backlog.ended()
+        if asked or budget:
+            reason = "stopped"
         # Who asked to stop is not kept waiting; of trials that report, all returns are kept as they come.
-        if len(prepared.days) and reason == "finished" and not isinstance(search.trainable, Stepping):
+        if len(prepared.days) and not asked and not isinstance(search.trainable, Stepping):
             with offered(store):
                 _keep_best(ledger, plan, home, evaluator, prepared, objective)
         ledger.end_session(reason)
     store.close()
     tally.cache = replace(tally.cache, use=tally.cache.use + store.use)
-    return StudyResult(study, home, tally, time.monotonic() - began, reason == "stopped", prepared)
+    return StudyResult(study, home, tally, time.monotonic() - began, asked, prepared, budget, backlog.rule)
 
 
 @contextmanager
@@ -283,81 +301,6 @@ def _backlog(
     return Backlog(search.sampler, search.config, ledger, plan, reuse, tally)
 
 
-def _open(path: Path, header: Header) -> Ledger:
-    """Opens the study's ledger, or creates it; refuses one made of other data or rules."""
-    if not path.exists():
-        return Ledger.create(path, header)
-    ledger = Ledger.open(path)
-    old, new = ledger.header, header
-    if old.context_id == new.context_id and old.metrics == new.metrics:
-        return ledger
-    ledger.close()
-    detail = "; ".join(_difference(k, old.context[k], new.context[k]) for k in new.context if old.context[k] != new.context[k])
-    if not detail:
-        before, after = set(old.metric_names), set(new.metric_names)
-        detail = f"metrics added: {', '.join(sorted(after - before)) or 'none'}; gone: {', '.join(sorted(before - after)) or 'none'}"
-    raise LedgerError(
-        f"{path.parent}: its results were made under other conditions ({detail}). They cannot stand in one table. "
-        f"Give this search a name of its own (--set name={path.parent.name}_2), or set the old results aside with --fresh."
-    )
-
-
-def _difference(key: str, old: Any, new: Any) -> str:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        keys = [k for k in {**old, **new} if old.get(k) != new.get(k)]
-        return ", ".join(_difference(f"{key}.{k}", old.get(k), new.get(k)) for k in keys)
-    return f"{key} was {old}, is {new}"
-
-
-def _set_aside(home: Path) -> None:
-    """Moves a study's folder out of the way, where no other study looks for results.
-
-    Raises:
-        LedgerLocked: A session is writing there.
-    """
-    lock = WriterLock(home / LEDGER)
-    aside = home.parent / ".aside"
-    aside.mkdir(exist_ok=True)
-    n = 1
-    while (place := aside / f"{home.name}.{n}").exists():
-        n += 1
-    home.rename(place)
-    lock.release()
-
-
-def _reuser(ledger: Ledger, home: Path, plan: Plan, siblings: list[Path]) -> Callable[[list[Point]], set[bytes]]:
-    """Returns a function that takes over results, and returns, other studies in the same folder already have."""
-    same = []
-    for path in siblings:
-        try:
-            with Ledger.open(path, readonly=True) as other:
-                if other.header.context_id == ledger.header.context_id and other.header.metrics == ledger.header.metrics:
-                    same.append((path, dict(zip(*series.read(other, path.parent), strict=True))))
-        except LedgerError:
-            continue  # a damaged or foreign ledger is its own study's problem, told when that is opened
-
-    def reuse(points: list[Point]) -> set[bytes]:
-        taken: set[bytes] = set()
-        for source in list(same):
-            path, returns = source
-            wanted = {p.config_id: plan.offset + p.index for p in points if p.config_id not in taken}
-            try:
-                rows = ledger.reuse_from(path, wanted) if wanted else []
-            except LedgerError as error:
-                same.remove(source)  # moved or damaged meanwhile: what it had is evaluated here
-                ledger.record("reuse_ended", source=path.parent.name, error=str(error))
-                continue
-            if rows:
-                attempt = ledger.open_attempt(plan.plan_id, len(rows), worker=f"reused from {path.parent.name}")
-                kept = [row.config_id for row in rows if row.config_id in returns]
-                series.write(ledger, home, attempt, kept, np.array([returns[key] for key in kept]))
-                ledger.accept(attempt, rows)
-                taken |= {row.config_id for row in rows}
-        return taken
-
-    return reuse
-
-
 class _Stop:
     """Ctrl-C and SIGTERM: the first asks the feed to stop after the packs in flight, the second interrupts."""
 
@@ -372,6 +315,10 @@ class _Stop:
     def __call__(self, signum: int, frame: FrameType | None) -> None:
         if self.asked:
             raise KeyboardInterrupt
+        self.ask()
+
+    def ask(self) -> None:
+        """Asks once."""
         self.asked = True
         if self._feed is not None:
             self._feed.stopping = True

@@ -15,15 +15,16 @@ import pandas as pd
 from cluster.packs import PackError
 from results.constraints import ConstraintError, parse
 from search_spaces import Sampler, Space, SpaceError, make_sampler
-from search_spaces.adaptive import ADAPTIVE, Goal, Suggester, batch_of, choose, make_suggester
+from search_spaces.adaptive import ADAPTIVE, Goal, Suggester, batch_of, choose, make_suggester, remaining
 from search_spaces.adaptive.axes import Axes
+from search_spaces.budget import Budget
 from search_spaces.stopping import Rules
 from sweeps.study import Study, StudyError
 from trainables.contract import Checks, ChecksData, Context, Evaluation, Prepared, Registry, Trainable, TrainableError, check_config
 from trainables.stepping import Announces, Stepping
 from trainables.timeline import Protocol
 
-MOST_POINTS = 2**62  # trial numbers are 64-bit integers
+MOST_POINTS = 10**11  # of a grid nobody has asked a part of: months of the quickest back-tests
 DERIVED_CHECKED = 1000
 
 
@@ -96,6 +97,11 @@ class Search:
         return Rules.parse(self.study.scheduler, total=self.last_step, direction=self._direction(self.objective), seed=self.study.seed)
 
     @cached_property
+    def budget(self) -> Budget:
+        """When the study has had enough."""
+        return Budget.parse(self.study.stop, direction=self._direction(self.objective))
+
+    @cached_property
     def space(self) -> Space:
         """The search space."""
         return Space.parse(self.study.space)
@@ -147,17 +153,20 @@ class Search:
         Raises:
             StudyError: One is not a point of the space.
         """
-        axes, made = Axes(self.space), []
-        for number, given in enumerate(self.study.search.enqueue):
-            unknown = sorted(set(given) - set(self.space.names))
-            drawn = None if unknown else axes.drawn({**self.study.fixed, **given})
-            if drawn is None:
-                wanted = (
-                    f"{', '.join(unknown)}: not in the space" if unknown else f"give each of {', '.join(self.space.names)} a value it has"
-                )
-                raise StudyError(f"search.enqueue[{number}]: {given} is not a point of the space; {wanted}")
-            made.append(axes.point(drawn))
-        return made
+        return [self.point_of(given, f"search.enqueue[{number}]") for number, given in enumerate(self.study.search.enqueue)]
+
+    def point_of(self, given: Mapping[str, Any], where: str) -> dict[str, Any]:
+        """Returns a point, complete with constants and derived parameters; `where` is where it was given.
+
+        Raises:
+            StudyError: It is not a point of the space.
+        """
+        axes, unknown = Axes(self.space), sorted(set(given) - set(self.space.names))
+        drawn = None if unknown else axes.drawn({**self.study.fixed, **given})
+        if drawn is None:
+            wanted = f"{', '.join(unknown)}: not in the space" if unknown else f"give each of {', '.join(self.space.names)} a value it has"
+            raise StudyError(f"{where}: {dict(given)} is not a point of the space; {wanted}")
+        return axes.point(drawn)
 
     def _direction(self, metric: str) -> str:
         return next((m.direction for m in self.trainable.metrics if m.name == metric), None) or "max"
@@ -218,15 +227,15 @@ class Search:
         if both:
             raise StudyError(f"{', '.join(sorted(both))}: given in both `fixed` and `space`; keep one")
         _ = self.protocol
-        self._accept(self.config(self.sampler.configs(0, 1)[0]))
+        self.accept(self.config(self.sampler.configs(0, 1)[0]))
         for name, value in self.space.extremes():
-            self._accept({**self._fixed, name: value})
+            self.accept({**self._fixed, name: value})
         size = self.sampler.size
         if size > MOST_POINTS:
             raise StudyError(f"space: {size:.3g} configurations cannot be run; give search.trials: how many of them to sample")
         if any(row.kind == "derived" for row in self.space.describe()):
             for config in self.sampler.configs(0, min(size, DERIVED_CHECKED)):
-                self._accept(self.config(config))
+                self.accept(self.config(config))
         names = [m.name for m in self.trainable.metrics]
         ranking = [m.name for m in self.trainable.metrics if m.direction]
         for objective in self.objectives:
@@ -240,6 +249,7 @@ class Search:
                     f"metrics with a direction are {', '.join(ranking) or 'none'}"
                 )
         self._check_search()
+        self._check_budget()
         if self.study.scheduler or isinstance(self.trainable, Stepping):
             self.rules()
         try:
@@ -252,7 +262,7 @@ class Search:
         if self.learns:
             self.suggester(self.batch)
             for point in self.enqueued:
-                self._accept(self.config(point))
+                self.accept(self.config(point))
             return
         for key in ("batch", "startup", "warm_start", "enqueue", "deterministic"):
             if getattr(given, key):
@@ -260,7 +270,22 @@ class Search:
                     f"search.{key}: {self.method} does not learn from results, so this has no meaning; leave it out, or use tpe"
                 )
 
-    def _accept(self, config: Mapping[str, Any]) -> None:
+    def _check_budget(self) -> None:
+        if self.budget.regret is not None:
+            remaining.check(self.space)
+        if self.budget.accelerator_hours is not None:
+            if not isinstance(self.trainable, Stepping):
+                packs = f"{self.study.trainable} evaluates packs, which take no cards"
+                raise StudyError(f"stop.accelerator_hours: {packs}; use stop.worker_hours")
+            if self.study.resources.gpu == 0.0:
+                raise StudyError("stop.accelerator_hours: resources.gpu is 0, so trials take no cards; use stop.worker_hours")
+
+    def accept(self, config: Mapping[str, Any]) -> None:
+        """Asks the trainable about a configuration.
+
+        Raises:
+            TrainableError: It has none such.
+        """
         checked = check_config(self.trainable, config)
         if isinstance(self.trainable, Checks):
             self.trainable.check(checked, self.study.settings)

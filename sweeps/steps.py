@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -17,14 +17,17 @@ from cluster.steps import TrialReport, TrialTask
 from results import Ledger, Plan, ResultRow, reports, series
 from results.identity import config_id, trial_seed
 from results.reports import ReportRow
-from sweeps.endings import SCHEDULER, early, failure_words, kept_rules, shown, stop_words
-from sweeps.feed import HOPELESS_DEATHS, Backlog, Point, Tally
-from sweeps.learning import LearningBacklog
+from sweeps.endings import PERSON, SCHEDULER, early, failure_words, kept_rules, shown, stop_words
+from sweeps.feed import HOPELESS_DEATHS, Point, Source, Tally
 from sweeps.pruning import folder_of, prune
+from sweeps.requests import REQUEST
 from sweeps.search import Search
 from sweeps.study import Study, StudyError
 from trainables.contract import TrainableError, check_config, nearest
 from trainables.stepping import Report, StepContext, Stepping
+
+if TYPE_CHECKING:
+    from sweeps.inbox import Inbox
 
 DEATHS = 2  # of a trial's worker without a report between them, after which the trial has failed
 RETURNS = "returns.npy"  # in a trial's folder, while it runs
@@ -138,15 +141,16 @@ class StepFeed:
     def __init__(
         self,
         search: Search,
-        backlog: Backlog | LearningBacklog,
+        backlog: Source,
         ledger: Ledger,
         plan: Plan,
         tally: Tally,
         objective: str,
         home: Path,
         show: Callable[[Tally], None],
+        inbox: Inbox | None = None,
     ):
-        self._backlog, self._ledger, self._plan, self._show = backlog, ledger, plan, show
+        self._backlog, self._ledger, self._plan, self._show, self._inbox = backlog, ledger, plan, show, inbox
         rules, judged = kept_rules(ledger, search.rules(), objective)
         if not ledger.events(SCHEDULER, limit=1):
             ledger.record(SCHEDULER, rules=asdict(rules), objective=judged)
@@ -175,6 +179,7 @@ class StepFeed:
 
     def next(self) -> TrialTask | None:
         """Returns the next trial, None if there is none now."""
+        self._look()
         if self.stopping:
             return None
         points = [self._again.popleft()] if self._again else self._backlog.take(1)
@@ -203,6 +208,7 @@ class StepFeed:
 
     def report(self, report: TrialReport) -> bool:
         """Judges a report and keeps it; True ends the trial."""
+        self._look()
         made = self.running[report.attempt]
         values = [float(report.metrics.get(name, math.nan)) for name in self._names]
         row = ReportRow(made.trial, made.point.config_id, report.step, values, report.seconds, report.note)
@@ -222,8 +228,8 @@ class StepFeed:
         self._keep(made, report.returns)
         self._deaths.pop(row.config_id, None)
         stop = decision.ends(row.step, made.last)
-        ended = self._result(made, "stopped") if stop else None
-        why = {k: _plain(v) for k, v in asdict(decision).items()} if stop else None
+        why = {k: _plain(v) for k, v in asdict(decision).items()} if stop else self._wish(made)
+        ended, stop = (None, False) if why is None else (self._result(made, "stopped"), True)
         if not self._ledger.report(report.attempt, row, ended, why):
             raise StudyError(f"trial {made.trial}: the ledger has given its attempt up, so another session is at work on this study")
         self.tally.busy += report.seconds
@@ -233,9 +239,29 @@ class StepFeed:
             del self.running[report.attempt]
             self.tally.done += 1
             self.tally.stopped += 1
+            self._settle(made, "stopped", str(why.get(REQUEST, "")))
             news = f"trial {made.trial} {stop_words(why, row.step, self._metric)}{self._prune(made)}"
         self._tell(news)
         return stop or self._halt(report.attempt)
+
+    def _look(self) -> None:
+        """Reads what people ask for."""
+        if self._inbox is not None:
+            resting = [self._plan.offset + point.index for point in self._again]
+            self._inbox.look([*(made.trial for made in self.running.values()), *resting])
+
+    def _wish(self, made: Running) -> dict[str, Any] | None:
+        """Returns why a person ends a trial now, in the form of a decision; at its last step it is completed all the same."""
+        request = None if self._inbox is None or made.step >= made.last else self._inbox.wish(made.trial)
+        if request is None:
+            return None
+        nothing: dict[str, Any] = {"rung": None, "rank": None, "of": None, "cutoff": None, "ahead": []}
+        return {"rule": PERSON, "reason": request.reason, "by": request.by, REQUEST: request.id, "value": _plain(made.value), **nothing}
+
+    def _settle(self, made: Running, how: str, request: str = "") -> None:
+        """Files away what was asked about a trial that has ended; `request` is the id of what ended it."""
+        if self._inbox is not None:
+            self._inbox.ended(made.trial, how, request)
 
     def _loss_of(self, values: Sequence[float]) -> float | None:
         """Returns the training loss among a report's metrics; None where none is declared."""
@@ -311,6 +337,7 @@ class StepFeed:
         self._backlog.told(result)
         self.tally.done += taken
         self.tally.failed += status == "failed"
+        self._settle(made, status)
         if status == "failed":
             self._tell(f"trial {made.trial} {failure_words(error or '', made.step)}")
         return taken > 0

@@ -34,7 +34,7 @@ def blocks(text: str, language: str) -> list[str]:
 def test_every_command_of_the_readme_works(tmp_path: Path) -> None:
     _, listing = blocks(README, "")
     commands = [re.split(r" {2,}", line)[0] for line in listing.splitlines()]
-    assert len(commands) == 14 and all(c.startswith("alphasweep ") for c in commands)
+    assert len(commands) == 15 and all(c.startswith("alphasweep ") for c in commands)
     study = blocks(README, "yaml")[0].replace("trials: 5000", "trials: 20")
     (tmp_path / "my.yaml").write_text(study, encoding="utf-8")
     panel = sample_panel(["BTCUSD"], bars=50)
@@ -60,10 +60,12 @@ def test_the_study_of_the_readme_and_the_space_of_the_reference_are_valid(tmp_pa
     study, reference = tmp_path / "my.yaml", tmp_path / "reference.yaml"
     study.write_text(blocks(README, "yaml")[0], encoding="utf-8")
     Search(Study.load(study)).check()
-    [space] = blocks((ROOT / "docs" / "studies.md").read_text(encoding="utf-8"), "yaml")
-    reference.write_text(f"trainable: selector\n{space}search: {{sampler: random, trials: 9}}\n", encoding="utf-8")
+    parts = {text.partition(":")[0]: text for text in blocks((ROOT / "docs" / "studies.md").read_text(encoding="utf-8"), "yaml")}
+    sections = parts["space"] + parts["stop"]
+    reference.write_text(f"trainable: selector\n{sections}search: {{sampler: random, trials: 9}}\n", encoding="utf-8")
     search = Search(Study.load(reference))
     search.check()
+    assert search.budget.hours == 1.5 and search.budget.plateau == 100
     assert tuple(search.space.names) == ("max_positions", "edge_mode", "min_edge", "max_hold", "risk_weight", "steal_margin")
 
 

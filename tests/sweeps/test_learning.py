@@ -229,7 +229,7 @@ def test_two_objectives_are_searched_for_together(tmp_path: Path):
     early, late = frame.iloc[:50], frame.iloc[-50:]
     assert late["cost"].median() < early["cost"].median() and late["score"].median() > early["score"].median()
     assert (late["size"] <= 4).mean() > (early["size"] <= 4).mean()
-    with pytest.raises(StudyError, match="give one metric, or a list of different ones"):
+    with pytest.raises(StudyError, match="give a metric's name, or a list of different ones"):
         study(objective=["score", "score"])
     with pytest.raises(StudyError, match="'size': more of it is neither better nor worse"):
         Search(study(objective=["score", "size"])).check()
@@ -281,3 +281,25 @@ def test_on_ray_a_killed_search_ends_with_the_suggestions_of_an_undisturbed_one(
     again = run(Study.load(file), tmp_path / "killed", slots=2)
     assert again.tally.known >= 8 and again.tally.known + again.tally.done == 48
     assert verify(place.parent).certificate == verify(tmp_path / "whole" / "valley").certificate
+
+
+@pytest.mark.ray
+def test_trials_that_report_are_suggested_stopped_early_and_learnt_from(tmp_path: Path):
+    walk = Study.parse(
+        {
+            "name": "walks",
+            "trainable": "toy_steps:Walk",
+            "space": {"goal": {"uniform": [-1, 1]}, "paces": [8], "trouble": "none"},
+            "search": {"sampler": "tpe", "trials": 24, "startup": 6},
+            "scheduler": {"kind": "asha", "grace": 2, "factor": 2},
+        }
+    )
+    result = run(walk, tmp_path)
+    assert result.tally.done == 24 and result.tally.stopped > 4
+    assert verify(tmp_path / "walks").ok
+    with Ledger.open(tmp_path / "walks" / LEDGER, readonly=True) as ledger:
+        goals = [entry.config["goal"] for entry in distinct(ledger, ledger.plans()[-1])]
+        assert len(ledger.events(SUGGESTED)) >= 12  # one at a time as slots fall free
+    assert np.mean(goals[12:]) > np.mean(goals[:12])
+    again = run(walk, tmp_path)
+    assert again.tally.done == 0 and again.tally.known == 24
