@@ -13,7 +13,7 @@ import numpy as np
 
 from cluster.session import ray_session
 from sweeps import Study
-from sweeps.walkforward import Walk, walk_forward
+from sweeps.walk.forward import Walk, walk_forward
 
 
 def main() -> None:

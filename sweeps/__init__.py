@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from sweeps.opened import OpenStudy, open_study
     from sweeps.runner import StudyResult, run
     from sweeps.study import Study, StudyError
-    from sweeps.walkforward import Walk, WalkResult, walk_forward
+    from sweeps.walk.forward import Walk, WalkResult, walk_forward
 
 __all__ = ["OpenStudy", "Study", "StudyError", "StudyResult", "Walk", "WalkResult", "open_study", "run", "walk_forward"]
 _HOMES = {
@@ -22,11 +22,11 @@ _HOMES = {
     "Study": "sweeps.study",
     "StudyError": "sweeps.study",
     "StudyResult": "sweeps.runner",
-    "Walk": "sweeps.walkforward",
-    "WalkResult": "sweeps.walkforward",
+    "Walk": "sweeps.walk.forward",
+    "WalkResult": "sweeps.walk.forward",
     "open_study": "sweeps.opened",
     "run": "sweeps.runner",
-    "walk_forward": "sweeps.walkforward",
+    "walk_forward": "sweeps.walk.forward",
 }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from results.leaderboard import format_value, shown_unit
 from search_spaces.budget import Budget, Met
-from sweeps.planning import lasting
+from sweeps.planning.estimate import lasting
 
 if TYPE_CHECKING:
     from results.metrics import Metric

@@ -10,8 +10,17 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from sweeps import cli_ablation, cli_cache, cli_export, cli_grow, cli_plan, cli_plots, cli_results, cli_run, cli_steps, cli_walkforward
-from sweeps.console import DirOpt, SetOpt, StudyArg, command_for, err, home_of, load_study, out, say, studies_in, table
+from sweeps.commands import ablation as cli_ablation
+from sweeps.commands import cache as cli_cache
+from sweeps.commands import export as cli_export
+from sweeps.commands import grow as cli_grow
+from sweeps.commands import plan as cli_plan
+from sweeps.commands import plots as cli_plots
+from sweeps.commands import results as cli_results
+from sweeps.commands import run as cli_run
+from sweeps.commands import steps as cli_steps
+from sweeps.commands import walkforward as cli_walkforward
+from sweeps.commands.console import DirOpt, SetOpt, StudyArg, command_for, err, home_of, load_study, out, say, studies_in, table
 
 app = typer.Typer(
     help="Large sweeps of trading research that lose nothing and say whether to believe the winner.",

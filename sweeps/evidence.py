@@ -29,9 +29,9 @@ from results.validity import (
 )
 from results.validity.reference import REFERENCE_P
 from search_spaces import Space
-from sweeps import walk_record
 from sweeps.kept import Kept, by_trial, joined
 from sweeps.runner import LEDGER
+from sweeps.walk import record as walk_record
 
 OPENED = "holdout_opened"
 TOTAL_RETURN = Metric("total_return", "max", "fraction")

@@ -99,7 +99,7 @@ def open_study(name: str, folder: str | Path = "runs") -> OpenStudy:
         StudyError: No such folder, or no study of that name has run in it; names the nearest.
         LedgerError: Its ledger cannot be read.
     """
-    from sweeps.console import home_of
+    from sweeps.commands.console import home_of
 
     if not Path(folder).is_dir():
         raise StudyError(f"{name}: no study has run in {folder}: there is no such folder")

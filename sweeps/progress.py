@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Column, Table
 from rich.text import Text
 
-from sweeps.console import many, table
+from sweeps.commands.console import many, table
 from sweeps.feed import Tally
 
 if TYPE_CHECKING:

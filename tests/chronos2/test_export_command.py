@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from sweeps import Study, run
-from sweeps.cli_export import export_trial
+from sweeps.commands.export import export_trial
 from sweeps.study import StudyError
 
 

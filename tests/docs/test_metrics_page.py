@@ -14,7 +14,7 @@ from results.metrics import MIN_DAYS
 from results.validity.overfitting import SPLITS
 from results.validity.verdict import FLAT, MAX_PBO, MIN_BEHAVIOURS, MIN_PERIODS, MIN_TRADES, SIGNIFICANCE, Code
 from sweeps import Study, open_study, run
-from sweeps.cli_results import _agreement, describe
+from sweeps.commands.results import _agreement, describe
 from sweeps.kept import COLUMNS, UNITS
 from trainables.chronos2.trainable import ChronosLora
 from trainables.selector.summary import METRICS

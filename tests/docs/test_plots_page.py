@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sweeps.cli import main
-from sweeps.cli_plots import KINDS
+from sweeps.commands.plots import KINDS
 
 PAGE = (Path(__file__).parents[2] / "docs" / "plots.md").read_text(encoding="utf-8")
 

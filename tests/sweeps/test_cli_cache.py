@@ -100,7 +100,7 @@ def test_wrong_words_are_told_in_a_line(place, capsys, args, message):
 
 
 def test_what_is_left_out_or_stays_is_said(place, capsys, monkeypatch):
-    monkeypatch.setattr("sweeps.cli_cache._MOST", 3)
+    monkeypatch.setattr("sweeps.commands.cache._MOST", 3)
     text = alphasweep(capsys, "cache", "warm", "small.yaml", "--set", "space.forecaster=[naive, empirical]")[1]
     assert "Tables of the first 3 configurations were made; the other 5 may ask for more" in text
     stray = next((place / "tables" / "forecasts").iterdir()) / f"20241399T000000_20250101T000000_5rows_1ms_{'0' * 32}_{'0' * 32}.arrow"

@@ -20,8 +20,8 @@ from results.metrics import Metric
 from results.reports import ReportRow
 from results.reports import read as read_reports
 from sweeps import Study, open_study, run
-from sweeps.cli_export import export_trial
-from sweeps.cli_steps import TrainingLine, sparkline
+from sweeps.commands.export import export_trial
+from sweeps.commands.steps import TrainingLine, sparkline
 from sweeps.endings import stop_words, why
 from sweeps.promote import promote
 from sweeps.runner import LEDGER, _sampler_spec
@@ -382,7 +382,7 @@ def test_a_trial_that_is_not_a_number_diverged() -> None:
 def test_training_alone_says_that_it_is_there_between_reports_far_apart(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sweeps.cli_steps._QUIET", 0.2)
+    monkeypatch.setattr("sweeps.commands.steps._QUIET", 0.2)
     with TrainingLine("on the holdout") as told:
         time.sleep(0.5)
         told(40, 160)

@@ -15,7 +15,7 @@ import pytest
 
 from results import Ledger, ResultRow, config_ids, series
 from sweeps import Study, StudyResult, open_study
-from sweeps.cli_results import _looks, describe
+from sweeps.commands.results import _looks, describe
 from sweeps.evidence import judge
 from sweeps.opened import OpenStudy
 from sweeps.runner import LEDGER, Search, _header, _sampler_spec

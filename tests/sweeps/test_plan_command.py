@@ -14,9 +14,9 @@ import pytest
 from results import Ledger, ResultRow
 from results.identity import config_ids
 from results.reports import ReportRow
-from sweeps.cli_plan import cost_lines, known_lines
-from sweeps.planning import Lanes, Span, cards, lanes_of
-from sweeps.recorded import Known, count_known, header_of, recorded_pace, siblings
+from sweeps.commands.plan import cost_lines, known_lines
+from sweeps.planning.estimate import Lanes, Span, cards, lanes_of
+from sweeps.planning.recorded import Known, count_known, header_of, recorded_pace, siblings
 from sweeps.runner import LEDGER
 from sweeps.search import Search
 from sweeps.study import Study

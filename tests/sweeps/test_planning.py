@@ -11,9 +11,9 @@ import pytest
 
 from search_spaces.rehearsal import rehearse
 from search_spaces.stopping import Rules
-from sweeps.planning import Lanes, Pace, Span, digits, lasting, makespan, time_of_packs, time_of_trials
-from sweeps.probing import fit, probe_packs, probe_steps
-from sweeps.savings import Curves, alternatives, as_section, simulate, suggested, thinned
+from sweeps.planning.estimate import Lanes, Pace, Span, digits, lasting, makespan, time_of_packs, time_of_trials
+from sweeps.planning.probing import fit, probe_packs, probe_steps
+from sweeps.planning.savings import Curves, alternatives, as_section, simulate, suggested, thinned
 from sweeps.study import StudyError
 from trainables.stepping import Report
 

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from results import Ledger
-from sweeps import cli_plots
-from sweeps.figures import KINDS, drawing, label_of
-from sweeps.importance import EVALUATORS, Evaluator
-from sweeps.pages import figure_of
-from sweeps.projection import ProjectionError
+from sweeps.commands import plots as cli_plots
+from sweeps.plots.figures import KINDS, drawing, label_of
+from sweeps.plots.importance import EVALUATORS, Evaluator
+from sweeps.plots.pages import figure_of
+from sweeps.plots.projection import ProjectionError
 from tests.sweeps.test_projection import METRICS, grid, ledger_of
 
 Command = Callable[..., Any]

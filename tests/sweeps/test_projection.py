@@ -19,10 +19,10 @@ from optuna.trial import TrialState
 from results import Header, Ledger, Metric, ResultRow, config_ids
 from results.reports import ReportRow
 from search_spaces import Space
-from sweeps import optuna_file
-from sweeps.axes import distribution_of
-from sweeps.importance import LEAST, importances, sample_of
-from sweeps.projection import ProjectionError, project
+from sweeps.plots import optuna_file
+from sweeps.plots.axes import distribution_of
+from sweeps.plots.importance import LEAST, importances, sample_of
+from sweeps.plots.projection import ProjectionError, project
 
 Command = Callable[..., Any]
 METRICS = (Metric("score", "max"), Metric("cost", "min"), Metric("seconds", None, "s"))

@@ -14,7 +14,7 @@ import yaml
 
 from results import Ledger
 from sweeps import Study, run
-from sweeps.cli_export import export_trial
+from sweeps.commands.export import export_trial
 from sweeps.pruning import FAILED
 from sweeps.runner import LEDGER
 from tests.sweeps.test_steps import outcome

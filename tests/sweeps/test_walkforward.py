@@ -14,13 +14,14 @@ import pytest
 from cluster.session import ray_session
 from results import Ledger
 from results.metrics import Metric
-from sweeps import Study, StudyError, walk_record
+from sweeps import Study, StudyError
 from sweeps.evidence import count_looks
 from sweeps.promote import promote
 from sweeps.runner import LEDGER, verify
 from sweeps.search import Evaluator, Search
-from sweeps.walk_result import DEFAULT, FIRST, MODAL, WALKED, WalkResult, Windowed
-from sweeps.walkforward import Walk, walk_forward
+from sweeps.walk import record as walk_record
+from sweeps.walk.forward import Walk, walk_forward
+from sweeps.walk.result import DEFAULT, FIRST, MODAL, WALKED, WalkResult, Windowed
 from trainables.market import sample_panel
 from trainables.timeline import Timeline, Window
 from trainables.walk_forward import scored_on, searched_on

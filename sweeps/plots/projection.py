@@ -21,7 +21,7 @@ from results.constraints import Constraint, constraints_of
 from results.leaderboard import pareto
 from results.metrics import Metric
 from results.records import Header
-from sweeps.axes import Axes, axes_of
+from sweeps.plots.axes import Axes, axes_of
 
 if TYPE_CHECKING:
     import optuna

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from sweeps.console import DirOpt, NameArg, home_of, say, target
+from sweeps.commands.console import DirOpt, NameArg, home_of, say, target
 
 if TYPE_CHECKING:
     from results.reader import LedgerReader
@@ -74,8 +74,8 @@ def export_study(home: Path, path: Path) -> int:
         ProjectionError: No trial has ended, or the file is something else.
     """
     from results import Ledger
-    from sweeps import optuna_file
-    from sweeps.projection import project
+    from sweeps.plots import optuna_file
+    from sweeps.plots.projection import project
     from sweeps.runner import LEDGER
 
     optuna_file.check(path)

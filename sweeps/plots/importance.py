@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from results.metrics import Metric
-from sweeps.projection import Projection, ProjectionError, project, quiet
+from sweeps.plots.projection import Projection, ProjectionError, project, quiet
 
 if TYPE_CHECKING:
     from optuna.importance import BaseImportanceEvaluator

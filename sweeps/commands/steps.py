@@ -14,7 +14,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.console import DirOpt, NameArg, command_for, home_of, many, out, say, table
+from sweeps.commands.console import DirOpt, NameArg, command_for, home_of, many, out, say, table
 
 if TYPE_CHECKING:
     from results.metrics import Metric

@@ -18,7 +18,7 @@ import pandas as pd
 from results.metrics import DAYS_PER_YEAR, Metric, max_drawdown, sharpe, sortino, total_return
 from results.validity import FLAT, Assessment, assess, confidence_intervals, optimal_block
 from sweeps.study import Study
-from sweeps.walk_record import OutOfSample
+from sweeps.walk.record import OutOfSample
 from trainables.timeline import Timeline
 
 WALKED: Final = "walk-forward"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from sweeps.console import SetOpt, StudyArg, load_study, out, say, table
+from sweeps.commands.console import SetOpt, StudyArg, load_study, out, say, table
 
 if TYPE_CHECKING:
     from cluster.cache import Entry, Store

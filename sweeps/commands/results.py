@@ -10,8 +10,8 @@ from rich.columns import Columns
 from rich.text import Text
 
 from results.digits import p_value, share
-from sweeps.cli_steps import TrainingLine, report_tables, show_unfinished, stopped_line, why_command
-from sweeps.console import DirOpt, NameArg, SetOpt, StudyArg, command_for, err, export, home_of, load_study, many, out, say, table
+from sweeps.commands.console import DirOpt, NameArg, SetOpt, StudyArg, command_for, err, export, home_of, load_study, many, out, say, table
+from sweeps.commands.steps import TrainingLine, report_tables, show_unfinished, stopped_line, why_command
 
 if TYPE_CHECKING:
     from results.metrics import Metric
@@ -57,7 +57,7 @@ def leaderboard_(
     from results.leaderboard import render
     from sweeps.asked import unfinished
     from sweeps.evidence import judge
-    from sweeps.projection import objectives
+    from sweeps.plots.projection import objectives
     from sweeps.runner import LEDGER
     from sweeps.study import Study
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from sweeps.projection import Projection, ProjectionError, quiet
+from sweeps.plots.projection import Projection, ProjectionError, quiet
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

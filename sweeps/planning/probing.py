@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from sweeps.planning import Pace, Span
+from sweeps.planning.estimate import Pace, Span
 from sweeps.study import StudyError
 
 if TYPE_CHECKING:

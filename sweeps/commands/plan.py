@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from sweeps.cli_steps import scheduler_lines
-from sweeps.console import DirOpt, SetOpt, StudyArg, command_for, err, load_study, many, out, say, table
+from sweeps.commands.console import DirOpt, SetOpt, StudyArg, command_for, err, load_study, many, out, say, table
+from sweeps.commands.steps import scheduler_lines
 
 if TYPE_CHECKING:
-    from sweeps.planning import Lanes, Pace, Span
-    from sweeps.recorded import Known, Sibling
-    from sweeps.savings import Curves, Savings
+    from sweeps.planning.estimate import Lanes, Pace, Span
+    from sweeps.planning.recorded import Known, Sibling
+    from sweeps.planning.savings import Curves, Savings
     from sweeps.search import Search
     from trainables.contract import Prepared
     from trainables.timeline import Timeline
@@ -65,8 +65,8 @@ def plan(
 ) -> None:
     """Say what a study would take before anything is spent, and run nothing."""
     from cluster.cache import Store
-    from sweeps.probing import Borrowed
-    from sweeps.recorded import header_of, siblings
+    from sweeps.planning.probing import Borrowed
+    from sweeps.planning.recorded import header_of, siblings
     from sweeps.search import Search
     from trainables.tables import offered
 
@@ -121,7 +121,7 @@ class _Estimate:
         source: str,
         dir: Path,
     ):
-        from sweeps.planning import lanes_of
+        from sweeps.planning.estimate import lanes_of
         from trainables.stepping import Stepping
 
         self.search, self.made, self.header, self.found, self.price, self.told = search, made, header, found, price, told
@@ -130,7 +130,7 @@ class _Estimate:
 
     def show(self, probe: bool | None) -> None:
         """Prints everything that is estimated."""
-        from sweeps.recorded import count_known
+        from sweeps.planning.recorded import count_known
 
         own = next((each for each in self.found if each.own), None)
         if own is not None and not own.same:
@@ -162,7 +162,7 @@ class _Estimate:
 
     def _pace(self, probe: bool | None) -> tuple[Pace | None, str]:
         """Returns seconds of one, from ledgers or a probe, or why there are none."""
-        from sweeps.recorded import recorded_pace
+        from sweeps.planning.recorded import recorded_pace
         from sweeps.study import StudyError
         from trainables.contract import Warms
 
@@ -181,7 +181,7 @@ class _Estimate:
             return recorded, f"the probe failed: {error}"
 
     def _probe_packs(self, seconds: float) -> Pace:
-        from sweeps.probing import probe_packs
+        from sweeps.planning.probing import probe_packs
         from sweeps.search import Evaluator
 
         search, evaluator = self.search, Evaluator(self.search.study, self.made.defaults, len(self.made.days))
@@ -192,8 +192,8 @@ class _Estimate:
         return probe_packs(evaluate, search.sampler.size, seconds, search.study.seed, lambda words: self.told(f"probe: {words}"))
 
     def _probe_steps(self) -> Pace:
-        from sweeps.planning import cards
-        from sweeps.probing import probe_steps
+        from sweeps.planning.estimate import cards
+        from sweeps.planning.probing import probe_steps
         from sweeps.steps import StepEvaluator
 
         run = StepEvaluator(self.search.study, self.made.defaults, self.header.context_id, len(self.made.days))
@@ -216,8 +216,8 @@ class _Estimate:
         return [trainable.last_step({**self.made.defaults, **self.search.config(p)}) for p in self.search.sampler.configs(start, stop)]
 
     def _wall(self, pace: Pace, left: int) -> Span:
-        from sweeps.planning import time_of_packs, time_of_trials
-        from sweeps.recorded import start_ups
+        from sweeps.planning.estimate import time_of_packs, time_of_trials
+        from sweeps.planning.recorded import start_ups
 
         start = start_ups(self.found)
         if not self.stepping:
@@ -228,9 +228,9 @@ class _Estimate:
 
     def _stopping(self, known: Known, wall: Span | None) -> None:
         """Prints what early stopping would save and miss, or why that cannot be said."""
-        from sweeps.planning import lasting
-        from sweeps.recorded import start_ups
-        from sweeps.savings import LEAST, alternatives, recorded_curves, simulate, suggested, thinned
+        from sweeps.planning.estimate import lasting
+        from sweeps.planning.recorded import start_ups
+        from sweeps.planning.savings import LEAST, alternatives, recorded_curves, simulate, suggested, thinned
 
         search = self.search
         if search.last_step < 2:
@@ -280,7 +280,7 @@ def known_lines(known: Known, name: str) -> list[str]:
 
 def pace_words(pace: Pace, stepping: bool) -> str:
     """Says what one configuration, or step, takes and from where that is."""
-    from sweeps.planning import amounts, lasting
+    from sweeps.planning.estimate import amounts, lasting
 
     mid, (low, high) = pace.of_one()
     unit = " a step" if stepping else ""
@@ -294,7 +294,7 @@ def pace_words(pace: Pace, stepping: bool) -> str:
 
 def cost_lines(wall: Span, lanes: Lanes, price: float | None, unless: str = "") -> list[str]:
     """Says how long a study takes and how much of the machine."""
-    from sweeps.planning import amounts, lasting
+    from sweeps.planning.estimate import amounts, lasting
 
     what = many(lanes.slots, "CPU") if lanes.cores == lanes.slots else f"{many(lanes.slots, 'lane')} of {lanes.cores / lanes.slots:g} CPUs"
     if lanes.cards:
@@ -314,7 +314,7 @@ def cost_lines(wall: Span, lanes: Lanes, price: float | None, unless: str = "") 
 def savings_lines(tried: list[Savings], best: Savings | None, curves: Curves, search: Search) -> list[Any]:
     """Puts what rules would save and miss into a table, and says what it suggests and how far that goes."""
     from results.leaderboard import format_value, shown_unit
-    from sweeps.savings import MOST_LOST, MOST_REGRET, as_section
+    from sweeps.planning.savings import MOST_LOST, MOST_REGRET, as_section
 
     metric = next(metric for metric in search.trainable.metrics if metric.name == search.objective)
     rows: list[list[str | Text]] = []

@@ -25,13 +25,13 @@ from results.leaderboard import LEGACY_LABEL
 from results.lock import WriterLock
 from results.metrics import Metric
 from results.reader import LedgerReader
-from sweeps import walk_record as record
 from sweeps.feed import Tally
 from sweeps.runner import LEDGER, run
 from sweeps.search import Evaluator, Search
 from sweeps.study import Study, StudyError
-from sweeps.walk_record import name_of
-from sweeps.walk_result import WalkResult, Windowed, most_frequent
+from sweeps.walk import record
+from sweeps.walk.record import name_of
+from sweeps.walk.result import WalkResult, Windowed, most_frequent
 from trainables.contract import Checks, Prepared, check_config
 from trainables.stepping import Stepping
 from trainables.tables import offered

@@ -13,7 +13,7 @@ from rich.text import Text
 from results.leaderboard import format_value, shown_unit
 from results.metrics import Metric
 from sweeps.feed import Tally
-from sweeps.walk_result import Windowed
+from sweeps.walk.result import Windowed
 
 
 class WalkProgress:

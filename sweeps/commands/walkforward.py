@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from sweeps.console import DirOpt, SetOpt, StudyArg, command_for, err, export, load_study, many, out, say, table
+from sweeps.commands.console import DirOpt, SetOpt, StudyArg, command_for, err, export, load_study, many, out, say, table
 
 if TYPE_CHECKING:
-    from sweeps.walk_result import Stability, WalkResult
+    from sweeps.walk.result import Stability, WalkResult
     from trainables.timeline import Timeline
 
 app = typer.Typer()
@@ -52,8 +52,8 @@ def walkforward(
 ) -> None:
     """Search inside each train window, test the winner on the window after it, roll on."""
     from sweeps.search import Search
-    from sweeps.walk_progress import WalkProgress
-    from sweeps.walkforward import Walk, walk_forward
+    from sweeps.walk.forward import Walk, walk_forward
+    from sweeps.walk.progress import WalkProgress
 
     loaded = load_study(study, [*(set_ or ()), *([f"search.trials={trials}"] if trials is not None else [])], dir)
     with loaded.located():
@@ -108,7 +108,7 @@ def words_of(timeline: Timeline, anchored: bool) -> str:
 
 def walks_lines(folder: Path) -> list[Text]:
     """Says which walks lie in a folder of studies, and how far each is."""
-    from sweeps import walk_record as record
+    from sweeps.walk import record
 
     lines = []
     for home in record.walks_in(folder):

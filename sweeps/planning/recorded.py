@@ -20,7 +20,7 @@ from results import Header, Ledger, LedgerError
 from results.identity import config_ids
 from results.reuse import reusable_rows
 from sweeps.feed import CHUNK
-from sweeps.planning import START_UP, Pace, Span
+from sweeps.planning.estimate import START_UP, Pace, Span
 from sweeps.runner import LEDGER
 
 if TYPE_CHECKING:

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from sweeps.console import DirOpt, NameArg, err, home_of, out, say, table, target
+from sweeps.commands.console import DirOpt, NameArg, err, home_of, out, say, table, target
 
 if TYPE_CHECKING:
-    from sweeps.figures import Drawing
-    from sweeps.importance import Ranking
-    from sweeps.projection import Projection
+    from sweeps.plots.figures import Drawing
+    from sweeps.plots.importance import Ranking
+    from sweeps.plots.projection import Projection
 
 app = typer.Typer()
 _WIDTH = 18  # of the longest bar
@@ -56,8 +56,8 @@ def importance_(
 ) -> None:
     """Rank parameters by what they have to do with a metric, beside what chance would give."""
     from results import Ledger
-    from sweeps.importance import importances, sample_of
-    from sweeps.projection import objectives
+    from sweeps.plots.importance import importances, sample_of
+    from sweeps.plots.projection import objectives
     from sweeps.runner import LEDGER
 
     home = home_of(study, dir)
@@ -74,7 +74,7 @@ def importance_(
 
 
 def _show_importance(found: Projection, ranking: Ranking, top: int) -> None:
-    from sweeps.figures import importance_notes
+    from sweeps.plots.figures import importance_notes
 
     longest = max((row.share or 0.0 for row in ranking.rows), default=0.0) or 1.0
     rows = []
@@ -151,7 +151,7 @@ def draw(
 
     Args:
         home: The study's folder.
-        kind: One of `sweeps.figures.KINDS`.
+        kind: One of `sweeps.plots.figures.KINDS`.
         metrics: Default the study's own.
         params: Default the most important.
         to: File that ends in .html, .png or .svg; default `plots/KIND.html` in the study's folder.
@@ -163,7 +163,7 @@ def draw(
         ProjectionError: There is nothing of that kind to draw. LedgerError: No such metric.
     """
     from results import Ledger
-    from sweeps.figures import drawing
+    from sweeps.plots.figures import drawing
     from sweeps.runner import LEDGER
 
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
@@ -176,11 +176,11 @@ def draw(
     partial = to.with_name(f".{to.name}.{os.getpid()}.partial")
     try:
         if fmt == "html":
-            from sweeps.pages import page
+            from sweeps.plots.pages import page
 
             partial.write_text(page(drawn), encoding="utf-8")
         else:
-            from sweeps.pictures import picture
+            from sweeps.plots.pictures import picture
 
             picture(drawn, partial, fmt)
         os.replace(partial, to)

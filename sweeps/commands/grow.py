@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.text import Text
 
-from sweeps import cli_run
-from sweeps.console import DirOpt, NameArg, SetOpt, command_for, home_of, many, say
+from sweeps.commands import run as cli_run
+from sweeps.commands.console import DirOpt, NameArg, SetOpt, command_for, home_of, many, say
 
 if TYPE_CHECKING:
     from sweeps.requests import Request
@@ -95,7 +95,7 @@ def fork(
     top: TopOpt = 10,
 ) -> None:
     """Make a new study of one that has run, with changes, and run it."""
-    from sweeps.console import target
+    from sweeps.commands.console import target
     from sweeps.growing import differing, forked, outlook, write_study
 
     home = home_of(study, dir)

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from sweeps.console import DirOpt, NameArg, home_of, many, out, say, table, target
+from sweeps.commands.console import DirOpt, NameArg, home_of, many, out, say, table, target
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -61,7 +61,7 @@ def ablation_(
     from results.ablation import table as comparisons
     from results.varied import read
     from sweeps.asked import unfinished
-    from sweeps.cli_results import IN_SAMPLE
+    from sweeps.commands.results import IN_SAMPLE
     from sweeps.runner import LEDGER
 
     home = home_of(study, dir)

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 from results.constraints import constraints_of
 from results.leaderboard import LEGACY_LABEL, profile
 from results.metrics import Metric
-from sweeps.importance import LEAST, Ranking, importances, sample_of
-from sweeps.projection import BEST, MOST, Projection, ProjectionError, objectives, project
+from sweeps.plots.importance import LEAST, Ranking, importances, sample_of
+from sweeps.plots.projection import BEST, MOST, Projection, ProjectionError, objectives, project
 
 if TYPE_CHECKING:
     from results.reader import LedgerReader
@@ -214,7 +214,7 @@ def _notes(kind: str, found: Projection, ranking: Ranking | None) -> list[str]:
 
 def importance_notes(ranking: Ranking) -> list[str]:
     """Returns what importances are, and what they are not."""
-    from sweeps.importance import EVALUATORS
+    from sweeps.plots.importance import EVALUATORS
 
     best = f" (the best {ranking.top:,})" if ranking.top else ""
     notes = [f"{ranking.evaluator}: {EVALUATORS[ranking.evaluator]}{best}. Shares add up to 1, whatever they are of."]

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 import typer
 from rich.text import Text
 
-from sweeps import cli_cache, cli_results, cli_steps
-from sweeps.console import command_for, err, many, out, say
+from sweeps.commands import cache as cli_cache
+from sweeps.commands import results as cli_results
+from sweeps.commands import steps as cli_steps
+from sweeps.commands.console import command_for, err, many, out, say
 
 if TYPE_CHECKING:
     from sweeps.study import Study

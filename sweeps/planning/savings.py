@@ -21,7 +21,7 @@ from search_spaces.stopping import Rules
 
 if TYPE_CHECKING:
     from results.reader import LedgerReader
-    from sweeps.recorded import Sibling
+    from sweeps.planning.recorded import Sibling
 
 LEAST = 8  # curves without which nothing is said
 MOST_LOST = 0.1  # chance of stopping the best that a suggestion may have …

@@ -1,6 +1,6 @@
 """What a study would take, estimated from seconds that were measured: wall time, hours of the machine, and how to say them.
 
-Ranges hold 90 % of what resampling the measurements gives; where these come from is `sweeps.recorded` and `sweeps.probing`.
+Ranges hold 90 % of what resampling the measurements gives; where these come from is `recorded` and `probing`.
 """
 
 from __future__ import annotations

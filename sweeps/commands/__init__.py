@@ -1,0 +1,1 @@
+"""The commands of `alphasweep`, one module per family, and how they print."""

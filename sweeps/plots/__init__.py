@@ -1,0 +1,1 @@
+"""A ledger as an Optuna study in memory: figures, importance, an export that optuna-dashboard opens."""
