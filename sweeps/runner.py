@@ -24,6 +24,7 @@ import numpy as np
 
 from cluster.cache import Store
 from cluster.cache.keeper import keeping
+from cluster.here import run_here
 from cluster.packs import Host, WorkerError, run_packs
 from cluster.session import check_address, ray_session, share
 from cluster.steps import run_trials
@@ -78,6 +79,7 @@ def run(
     retry_failed: bool | Collection[int] = False,
     slots: int | None = None,
     address: str | None = None,
+    here: float = 0.0,
     forked_from: str = "",
     on_prepared: Callable[[Prepared, Tally], None] | None = None,
     on_progress: Callable[[Tally], None] | None = None,
@@ -92,6 +94,7 @@ def run(
         slots: Packs at once; default one per CPU.
         address: Ray cluster; default a local Ray on loopback.
         forked_from: Study this one is a fork of, to be kept in its ledger.
+        here: Seconds for which packs are evaluated in this process before workers are started; a small search then needs none.
         on_prepared: Called when data are loaded, before work starts.
         on_progress: Called when work begins and after each pack, in the driver.
 
@@ -143,6 +146,19 @@ def run(
         if first:
             backlog.put_back(first)
             report(tally)
+            # What killed an earlier session is left to workers, which may die.
+            if here > 0.0 and not isinstance(search.trainable, Stepping) and len(ledger.sessions()) == 1:
+                quick = StudyFeed(backlog, ledger, plan, tally, objective, 1, report, home, len(prepared.days))
+                stop.attach(quick)
+                try:
+                    with offered(store):
+                        run_here(quick, evaluator, prepared.inputs, len(header.metrics) + len(prepared.days), here)
+                except StudyError:
+                    ledger.end_session("failed")
+                    raise
+                first = [] if quick.exhausted else first
+                reason = "stopped" if stop.asked else "finished"
+        if first:
             stepping = isinstance(search.trainable, Stepping)
             asked = math.ceil(slots * study.resources.cpu) if slots and stepping else slots
             with ray_session(address, asked) as cpus, _sharing(store, tally, wanted=isinstance(search.trainable, Warms)) as host:

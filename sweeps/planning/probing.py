@@ -97,14 +97,14 @@ def probe_packs(
         timed(n)
     if not made:
         return Pace(
-            np.ones(1), np.array([first]), source="from a probe of 1, code being loaded and compiled included", loaded=Span(0.1, 1.0)
+            np.ones(1), np.array([first]), source="probe of 1, code being loaded and compiled included", loaded=Span(0.1, 1.0)
         )
     sizes, took = np.array(made, float).T
     fixed, _ = fit(sizes.tolist(), took.tolist())
     large = sizes == sizes.max()
     own = np.maximum(took[large] - fixed, 0.0)
     warm = max(0.0, first - fixed - float(own.sum() / sizes[large].sum()))
-    return Pace(sizes[large], own, fixed, warm, f"from a probe of {int(sizes.sum()):,}", LOADED)
+    return Pace(sizes[large], own, fixed, warm, f"probe of {int(sizes.sum()):,}", LOADED)
 
 
 def probe_steps(
@@ -156,7 +156,7 @@ def probe_steps(
     load, *others = [max(0.0, first - mean * one) if later else 0.0 for one, first, _, _ in found]
     fixed = float(np.mean(others)) if others else 0.0
     count, steps = len(found), sum(one + more for one, _, more, _ in found)
-    source = f"from a probe of {steps:,} step{'' if steps == 1 else 's'} of {count} trial{'' if count == 1 else 's'}"
+    source = f"probe of {steps:,} step{'' if steps == 1 else 's'} of {count} trial{'' if count == 1 else 's'}"
     return Pace(pairs[:, 0], pairs[:, 1], fixed, max(0.0, load - fixed), source, LOADED)
 
 

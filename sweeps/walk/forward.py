@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import math
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict
@@ -38,6 +39,7 @@ from trainables.tables import offered
 from trainables.timeline import Timeline
 from trainables.walk_forward import Walk, scored_on, searched_on
 
+HERE_SECONDS = 5.0  # a search that is over by then needs no workers, which take as long to start
 Config = Mapping[str, Any]
 # Which window, of how many, its name for commands, and how its search is doing.
 OnProgress = Callable[[int, int, str, Tally], None]
@@ -167,10 +169,12 @@ class _Walked:
             for k in range(len(self.timeline.folds)):
                 known = record.tested_in(self.home / name_of(k))
                 if not known.opened:
-                    # One Ray for all windows, and none where no window is left to search.
-                    stack.enter_context(ray_session(self.address, self.slots))
+                    began = time.monotonic()
                     if not self._search(k):
                         return None
+                    if self.address or time.monotonic() - began > HERE_SECONDS:
+                        # Searches that take workers share one Ray from here on.
+                        stack.enter_context(ray_session(self.address, self.slots))
                 self._test(k, [self.default])
                 windows.append(self._window(k))
                 self.on_window(windows[-1])
@@ -188,6 +192,7 @@ class _Walked:
             self.home,
             slots=self.slots,
             address=self.address,
+            here=HERE_SECONDS,
             on_progress=lambda tally: self.on_progress(k, len(self.timeline.folds), name_of(k), tally),
         )
         return not done.stopped

@@ -86,7 +86,7 @@ def test_a_study_that_never_ran_is_probed_and_leaves_no_folder(command: Command,
     done = command("plan", toy_file, "--dir", tmp_path / "runs", "--price", "2.5")
     assert done.code == 0 and not (tmp_path / "runs").exists()
     assert line("known", done.out) == "no point has a result yet; 12 left"
-    assert re.search(r", from a probe of [\d,]+$", line("each", done.out)) and line("cost", done.out).endswith(" at 2.5 a slot-hour")
+    assert re.search(r", probe of [\d,]+$", line("each", done.out)) and line("cost", done.out).endswith(" at 2.5 a slot-hour")
     without = command("plan", toy_file, "--dir", tmp_path / "runs", "--no-probe")
     assert line("time", without.out).startswith("n/a: no results of this trainable on these data in ") and "  each " not in without.out
 
@@ -204,7 +204,7 @@ def test_trials_that_report_are_probed_only_when_asked_and_without_a_trace(comma
     silent = command("plan", file, "--dir", tmp_path / "runs", "--set", "settings.seconds=0.01")
     assert "--probe times a few points" in line("time", silent.out)
     done = command("plan", file, "--dir", tmp_path / "runs", "--set", "settings.seconds=0.01", "--probe")
-    assert re.match(r"1\d ms a step.*, from a probe of 36 steps of 3 trials$", line("each", done.out))
+    assert re.match(r"1\d ms a step.*, probe of 36 steps of 3 trials$", line("each", done.out))
     assert contents(tmp_path) == before
 
 

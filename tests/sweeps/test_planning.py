@@ -72,7 +72,7 @@ def test_a_probe_finds_the_fixed_cost_the_cost_of_each_and_that_of_the_first() -
     pace = probe_packs(evaluate, 5000, 4.0, clock=clock)
     assert pace.fixed == pytest.approx(0.02) and pace.mean == pytest.approx(0.001) and pace.warm == pytest.approx(1.5)
     assert clock.now < 5.0 and len(set(packs)) >= 4
-    assert pace.source == f"from a probe of {sum(packs[1:]):,}"
+    assert pace.source == f"probe of {sum(packs[1:]):,}"
 
 
 def test_a_probe_ends_after_a_first_evaluation_that_takes_too_long_and_says_so() -> None:
