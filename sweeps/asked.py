@@ -13,10 +13,11 @@ from results.lock import is_written
 from results.reader import LedgerReader
 from sweeps.budget_words import ended_by
 from sweeps.feed import CHUNK
-from sweeps.learning import distinct
 from sweeps.runner import LEDGER
 from sweeps.search import Search
+from sweeps.study import Search as Section
 from sweeps.study import Study, StudyError, find
+from sweeps.suggestions import distinct
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,8 @@ def config_of(study: Study, point: Mapping[str, Any]) -> dict[str, Any]:
 
 def _as_then(study: Study, plan: Plan) -> Study:
     spec = dict(plan.sampler)
-    kept: dict[str, Any] = {key: spec[key] for key in ("batch", "deterministic", "startup", "enqueue", "warm_start") if key in spec}
+    fields = Section.model_fields.keys() - {"sampler", "trials"}
+    kept = {key: spec[key] for key in fields if key in spec}
     search = study.search.model_copy(update={"sampler": spec["sampler"], "trials": spec["trials"], **kept})
     then: dict[str, Any] = {"space": dict(plan.space), "fixed": spec["fixed"], "seed": spec["seed"], "search": search}
     then |= {key: spec[key] for key in ("objective", "constraints") if key in spec}

@@ -209,7 +209,7 @@ class _Reader:
     def _find(self, trial: int) -> tuple[Search, dict[str, Any]] | None:
         """Returns the search a trial belongs to and its configuration; None if there is none of this number."""
         from sweeps.asked import config_of
-        from sweeps.learning import distinct
+        from sweeps.suggestions import distinct
 
         for plan, search in self._searches:
             index = trial - plan.offset

@@ -20,12 +20,12 @@ from search_spaces import Space
 from sweeps.asked import identities, searches
 from sweeps.endings import SCHEDULER, why
 from sweeps.home import LEDGER
-from sweeps.learning import distinct
 from sweeps.runner import FORKED, _sampler_spec
 from sweeps.search import Search
 from sweeps.siblings import Elsewhere, siblings_of
 from sweeps.study import Study, StudyError
 from sweeps.study_yaml import Loader
+from sweeps.suggestions import distinct
 
 CONTEXT = ("trainable", "data", "settings", "protocol", "seed")  # results under another one cannot stand in one table
 KEPT = ("name", "objective", "constraints", "scheduler")  # what a study keeps from its beginning

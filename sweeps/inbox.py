@@ -12,9 +12,10 @@ from typing import Any, Final
 from results import Ledger, LedgerError
 from search_spaces import SpaceError
 from sweeps.feed import Source
-from sweeps.learning import SUGGESTED, LearningBacklog
+from sweeps.learning import LearningBacklog
 from sweeps.requests import FOLDER, REFUSED, REQUEST, Request, RequestError, names, read
 from sweeps.study import StudyError
+from sweeps.suggestions import SUGGESTED
 from trainables.contract import TrainableError
 
 TURNED_DOWN: Final = "request_refused"  # kinds of events

@@ -1,83 +1,28 @@
-"""A search that learns from its results: what it suggested is in the ledger before anything is evaluated.
-
-The ledger has an event per batch, with every configuration in it, and that is all the state there is. A search belongs to a *family*: all
-plans with the same space and sampler, however many trials they asked for. A longer one goes on where the shorter one ended.
-"""
+"""The backlog of a search that learns from its results; `sweeps.suggestions` has what it keeps in the ledger."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from hashlib import blake2b
-from itertools import islice
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
-import sqlalchemy as sa
 
-from results import Ledger, LedgerError, Plan, ResultRow
+from results import Ledger, Plan, ResultRow
 from results.constraints import parse
-from results.engine import guard
-from results.identity import config_ids
-from results.reader import LedgerReader
 from search_spaces.adaptive import FAILED, FILLED, Outcome, Seen
-from search_spaces.adaptive.axes import Axes
 from search_spaces.adaptive.bayesian import REMEMBERED
 from sweeps.feed import Point, Tally
 from sweeps.requests import REQUEST
 from sweeps.study import StudyError
+from sweeps.suggestions import EVERYTHING, LEARNT, SUGGESTED, Expander, Result, Suggested, batches, elsewhere, family_of, results_of
 
 if TYPE_CHECKING:
     from sweeps.search import Search
 
-SUGGESTED: Final = "suggested"
-LEARNT: Final = "learnt_from"
 BARREN: Final = 4  # batches in a row without a new point, after which new ones are drawn at random
-EVERYTHING: Final = 10_000_000
-
-
-@dataclass(frozen=True)
-class Suggested:
-    """A suggestion of a family: its parameters, fixed ones included, its identity, and what the sampler gave along with it."""
-
-    point: Mapping[str, Any]
-    config: Mapping[str, Any]
-    config_id: bytes
-    attrs: Mapping[str, Any]
-
-
-def family_of(plan: Plan) -> str:
-    """Returns the name of the plans that are one search, however many trials they ask for."""
-    spec = {key: value for key, value in plan.sampler.items() if key != "trials"}
-    return blake2b(json.dumps([plan.space, spec]).encode(), digest_size=8, person=b"alphasweep-fam").hexdigest()
-
-
-def suggested(ledger: LedgerReader, plan: Plan) -> list[Suggested]:
-    """Returns every suggestion of a plan's family, in order; some may come twice."""
-    return [entry for _, batch in _batches(ledger, plan) for entry in batch]
-
-
-def distinct(ledger: LedgerReader, plan: Plan) -> list[Suggested]:
-    """Returns the configurations of a plan, in the order of their numbers."""
-    first: dict[bytes, Suggested] = {}
-    for entry in suggested(ledger, plan):
-        first.setdefault(entry.config_id, entry)
-    return list(islice(first.values(), plan.count))
-
-
-def _batches(ledger: LedgerReader, plan: Plan) -> list[tuple[dict[str, Any], list[Suggested]]]:
-    family, fixed, made = family_of(plan), plan.sampler["fixed"], []
-    for event in ledger.events(SUGGESTED, limit=EVERYTHING):
-        if (detail := event["detail"])["family"] == family:
-            configs = [{**fixed, **point} for point in detail["points"]]
-            ids = config_ids(ledger.header.context_id, configs, ledger.header.defaults)
-            rows = zip(detail["points"], configs, ids, detail["attrs"], strict=True)
-            made.append((detail, [Suggested(*row) for row in rows]))
-    return made
 
 
 class LearningBacklog:
@@ -94,25 +39,25 @@ class LearningBacklog:
     ):
         self._search, self._ledger, self._plan, self._reuse, self._tally = search, ledger, plan, reuse, tally
         self._family, self._total = family_of(plan), search.sampler.size
-        names = ledger.header.metric_names
-        self._objectives = [names.index(name) for name in search.objectives]
-        self._bounds = [(names.index(bound.metric), bound) for bound in parse(search.study.constraints, names)]
-        self._index: dict[bytes, int] = {}  # number of each different suggestion
-        self._places: dict[bytes, list[int]] = {}  # where in the history it stands
+        self._names = ledger.header.metric_names
+        self._bounds = parse(search.study.constraints, self._names)
+        self._expand = Expander(ledger, search.config({}), search.study.search.replicates)
+        self._index: dict[bytes, int] = {}  # number of each different configuration
+        self._of: dict[bytes, Suggested] = {}  # the suggestion it is a member of
+        self._results: dict[bytes, Outcome] = {}
+        self._places: dict[bytes, list[int]] = {}  # of a suggestion, by its key: where in the history it stands
         self._history: list[Seen] = []
         self._held: deque[Point] = deque()
-        self._waiting: set[bytes] = set()  # suggested, numbered below the total, without an outcome
-        self._barren = 0
+        self._waiting: set[bytes] = set()  # numbered below the total, without a result
         self._fill = 0
         self.drained = False
-        past = _batches(ledger, plan)
-        self._batch = past[0][0]["size"] if past else search.batch
+        past = batches(ledger, plan)
+        self._batch = past[0].size if past else search.batch
         self._suggester = search.suggester(self._batch)
-        self._asked = sum(REQUEST not in detail for detail, _ in past)
+        own = [batch for batch in past if not batch.request]
+        self._asked, self._barren = len(own), _barren(own)
         self._elsewhere = self._learnt(folder, begun=bool(past))
-        for _, batch in past:
-            self._note(batch)
-        self.seconds = 0.0
+        self._note([entry for batch in past for entry in batch.entries])
 
     def take(self, n: int) -> list[Point]:
         """Returns up to n points; none while outcomes are awaited, or at the end (`drained`)."""
@@ -135,8 +80,8 @@ class LearningBacklog:
 
     def told(self, row: ResultRow, step: int | None = None) -> None:
         """Learns a result; `step` is where a trial was stopped early."""
-        self._waiting.discard(row.config_id)
-        self._learn(row.config_id, self._outcome(row.status, row.metrics, step))
+        metrics = [None] * len(self._names) if row.metrics is None else row.metrics
+        self._learn(row.config_id, Result(row.status, dict(zip(self._names, metrics, strict=True)), step))
 
     def enqueue(self, given: Mapping[str, Any], request: str) -> bool:
         """Puts a point before all others: it takes the place of a suggestion, so there are no more trials than were asked for.
@@ -152,10 +97,9 @@ class LearningBacklog:
             StudyError, TrainableError: Not a point of the space, or one that is there already.
         """
         point = self._search.point_of(given, "point")
-        config = self._search.config(point)
-        self._search.accept(config)
-        [key] = config_ids(self._ledger.header.context_id, [config], self._ledger.header.defaults)
-        if (number := self._index.get(key)) is not None:
+        self._search.accept(self._search.config(point))
+        [entry] = self._expand([point], [{}])
+        if (number := self._index.get(entry.key)) is not None:
             raise StudyError(f"trial {self._plan.offset + number} is this configuration already")
         if len(self._index) >= self._total:
             return False
@@ -172,19 +116,20 @@ class LearningBacklog:
         return not self.drained and not (whole and self._waiting)
 
     def _ask(self, wanted: int) -> None:
-        room = self._total - len(self._index)
+        each = self._search.members
+        room = -(-(self._total - len(self._index)) // each)
         if self._barren >= BARREN:
-            points, attrs = self._unseen(min(self._batch, room)), {FILLED: True}
+            points = self._unseen(min(self._batch, room))
             if not points:
                 self.drained = True
                 self._tally.total = len(self._index)
                 return
-            made = [(point, attrs) for point in points]
+            made = [(point, {FILLED: True}) for point in points]
         elif not self._asked and self._search.study.search.enqueue:
             made = [(dict(point), {FILLED: True}) for point in self._search.enqueued]
         else:
             n = self._suggester.generation or min(self._batch, room)
-            n = n if self._suggester.generation or self._search.study.search.deterministic else min(n, wanted)
+            n = n if self._suggester.generation or self._search.study.search.deterministic else min(n, -(-wanted // each))
             answers = self._suggester.suggest(self._elsewhere, self._history, n, self._asked)
             made = [(answer.point, dict(answer.attrs)) for answer in answers]
         self._record(made)
@@ -193,76 +138,75 @@ class LearningBacklog:
         points, attrs = [point for point, _ in made], [given for _, given in made]
         wish: dict[str, Any] = {REQUEST: request} if request else {}
         self._ledger.record(SUGGESTED, family=self._family, batch=self._asked, size=self._batch, points=points, attrs=attrs, **wish)
-        configs = [self._search.config(point) for point in points]
-        ids = config_ids(self._ledger.header.context_id, configs, self._ledger.header.defaults)
         before = len(self._index)
-        self._note([Suggested(*row) for row in zip(points, configs, ids, attrs, strict=True)])
+        self._note(self._expand(points, attrs))
         if request:  # nothing the sampler did
             return
         self._barren = 0 if len(self._index) > before else self._barren + 1
         self._asked += 1
 
-    def _note(self, batch: Sequence[Suggested]) -> None:
+    def _note(self, entries: Sequence[Suggested]) -> None:
         """Enters suggestions into the history, and holds those that are new and have no result anywhere."""
         fresh: list[Point] = []
-        for entry in batch:
-            known = self._places.get(entry.config_id)
-            outcome = self._history[known[0]].outcome if known else None
-            self._places.setdefault(entry.config_id, []).append(len(self._history))
-            self._history.append(Seen(entry.point, outcome, entry.attrs))
-            if known is None:
-                number = self._index[entry.config_id] = len(self._index)
+        for entry in entries:
+            places = self._places.setdefault(entry.key, [])
+            self._history.append(Seen(entry.point, self._history[places[0]].outcome if places else None, entry.attrs))
+            places.append(len(self._history) - 1)
+            for member in entry.members if len(places) == 1 else ():
+                number = self._index[member.config_id] = len(self._index)
+                self._of[member.config_id] = entry
                 if number < self._total:
-                    fresh.append(Point(number, entry.config, entry.config_id))
-        found = self._results([point.config_id for point in fresh])
+                    fresh.append(Point(number, member.config, member.config_id))
+        found = results_of(self._ledger, [point.config_id for point in fresh])
         if reused := self._reuse([point for point in fresh if point.config_id not in found]):
-            found |= self._results(list(reused))
+            found |= results_of(self._ledger, list(reused))
+        self._waiting.update(point.config_id for point in fresh if point.config_id not in found)
         for point in fresh:
             if point.config_id in found:
                 self._tally.known += 1
                 self._learn(point.config_id, found[point.config_id])
             else:
-                self._waiting.add(point.config_id)
                 self._held.append(point)
 
-    def _learn(self, key: bytes, outcome: Outcome) -> None:
-        for place in self._places.get(key, ()):
+    def _learn(self, key: bytes, result: Result) -> None:
+        """Takes a result; a suggestion's outcome is known when all its members' are."""
+        self._waiting.discard(key)
+        entry = self._of.get(key)
+        if entry is None:
+            return
+        self._results[key] = self._outcome(result)
+        outcomes = [self._results.get(member.config_id) for member in entry.members]
+        if None in outcomes:
+            return
+        outcome = _mean([each for each in outcomes if each is not None])
+        for place in self._places[entry.key]:
             seen = self._history[place]
             self._history[place] = Seen(seen.point, outcome, seen.attrs)
 
     def _unseen(self, n: int) -> list[dict[str, Any]]:
-        """Draws points nobody has suggested, a window of the random sampler at a time."""
+        """Draws points nobody has suggested; what was passed over stays passed over, so that another session draws the same."""
         made: list[dict[str, Any]] = []
         sampler = self._search.strangers
         while len(made) < n and self._fill < sampler.size:
-            stop = min(self._fill + max(64, n), sampler.size)
-            points = sampler.configs(self._fill, stop)
-            ids = config_ids(self._ledger.header.context_id, map(self._search.config, points), self._ledger.header.defaults)
-            made += [point for point, key in zip(points, ids, strict=True) if key not in self._index]
-            self._fill = stop
-        return made[:n]
-
-    def _results(self, ids: list[bytes]) -> dict[bytes, Outcome]:
-        """Returns the outcomes the ledger has."""
-        if not ids:
-            return {}
-        tables, made = self._ledger.tables, {}
-        steps = _last_steps(self._ledger)
-        columns = [tables.metric(name) for name in tables.metric_names]
-        for start in range(0, len(ids), 500):
-            query = sa.select(tables.trials.c.config_id, tables.trials.c.status, *columns)
-            for key, status, *metrics in _tuples(self._ledger, query.where(tables.trials.c.config_id.in_(ids[start : start + 500]))):
-                made[bytes(key)] = self._outcome(status, metrics, steps.get(bytes(key)))
+            points = sampler.configs(self._fill, min(self._fill + max(64, n), sampler.size))
+            for entry in self._expand(points, [{}] * len(points)):
+                if len(made) == n:
+                    break
+                self._fill += 1
+                if entry.key not in self._index:
+                    made.append(dict(entry.point))
         return made
 
-    def _outcome(self, status: str, metrics: Sequence[float | None] | None, step: int | None) -> Outcome:
-        if status == "failed" or metrics is None:
+    def _outcome(self, result: Result) -> Outcome:
+        def value(name: str) -> float:
+            found = result.metrics.get(name)
+            return math.nan if found is None else float(found)
+
+        goals = [value(name) for name in self._search.objectives]
+        lacks = [float(bound.shortfall(value(bound.metric))) for bound in self._bounds]
+        if result.status == "failed" or not np.isfinite([*goals, *lacks]).all():
             return FAILED
-        values = [math.nan if value is None else float(value) for value in metrics]
-        goals, lacks = [values[i] for i in self._objectives], [float(bound.shortfall(values[i])) for i, bound in self._bounds]
-        if not np.isfinite([*goals, *lacks]).all():
-            return FAILED
-        return Outcome(tuple(goals), tuple(lacks), step if status == "stopped" else None)
+        return Outcome(tuple(goals), tuple(lacks), result.step if result.status == "stopped" else None)
 
     def _learnt(self, folder: Path, begun: bool) -> list[Seen]:
         """Returns results of other searches over these parameters: those there were when this one began, which it keeps."""
@@ -272,55 +216,30 @@ class LearningBacklog:
                 return [Seen(point, Outcome(tuple(values), tuple(lacks))) for point, values, lacks in rows]
         if begun:
             return []
-        axes, found = Axes(self._search.space), list[Seen]()
-        for name in self._search.study.search.warm_start:
-            found += self._mapped(axes, name, Path(name) if Path(name).is_dir() else folder / name)
-        found += self._taken(axes, self._ledger)
-        found = found[-REMEMBERED:]
-        if found:
-            told = [(dict(s.point), list(s.outcome.values), list(s.outcome.violations)) for s in found if s.outcome]
-            points, values, violations = (list(column) for column in zip(*told, strict=True))
+        told = [(point, self._outcome(result)) for point, result in elsewhere(self._search, self._ledger, folder)]
+        told = [(point, outcome) for point, outcome in told if outcome.values][-REMEMBERED:]
+        if told:
+            values, violations = ([list(getattr(outcome, name)) for _, outcome in told] for name in ("values", "violations"))
+            points = [point for point, _ in told]
             self._ledger.record(LEARNT, family=self._family, points=points, values=values, violations=violations)
-        return found
-
-    def _mapped(self, axes: Axes, name: str, home: Path) -> Iterable[Seen]:
-        """Yields the results of another study."""
-        try:
-            with Ledger.open(home / "ledger.sqlite", readonly=True) as other:
-                if lacking := [metric for metric in self._search.objectives if metric not in other.header.metric_names]:
-                    raise StudyError(f"search.warm_start: {name} has no {', '.join(lacking)}, by which this study ranks")
-                yield from self._taken(axes, other)
-        except LedgerError as error:
-            raise StudyError(f"search.warm_start: {name}: {error}") from None
-
-    def _taken(self, axes: Axes, ledger: LedgerReader) -> Iterable[Seen]:
-        """Yields the completed results of a ledger that are points of this space, in the order of their numbers."""
-        names, own = ledger.tables.metric_names, self._ledger.header.metric_names
-        wanted = [*self._search.objectives, *(bound.metric for _, bound in self._bounds)]
-        if any(name not in names for name in wanted):
-            return
-        trials = ledger.tables.trials
-        query = sa.select(trials.c.config, *(ledger.tables.metric(name) for name in own if name in names)).where(
-            trials.c.status == "completed"
-        )
-        shared = [name for name in own if name in names]
-        for text, *metrics in _tuples(ledger, query.order_by(trials.c.trial)):
-            point = {**ledger.header.defaults, **self._search.study.fixed, **json.loads(text)}
-            known = dict(zip(shared, metrics, strict=True))
-            outcome = self._outcome("completed", [known.get(name) for name in own], None)
-            if outcome.values and axes.drawn(point) is not None:
-                yield Seen({name: point[name] for name in axes.space.names if name in point}, outcome)
+        return [Seen(point, outcome) for point, outcome in told]
 
 
-def _last_steps(ledger: LedgerReader) -> dict[bytes, int]:
-    """Returns the last step each configuration reported at."""
-    if ledger.header.schema_version < 2:
-        return {}
-    reports = ledger.tables.reports
-    query = sa.select(reports.c.config_id, sa.func.max(reports.c.step)).group_by(reports.c.config_id)
-    return {bytes(key): int(step) for key, step in _tuples(ledger, query)}
+def _barren(own: Sequence[Any]) -> int:
+    """Returns how many of the latest batches brought nothing new."""
+    seen: set[bytes] = set()
+    barren = 0
+    for batch in own:
+        keys = {entry.key for entry in batch.entries}
+        barren = 0 if keys - seen else barren + 1
+        seen |= keys
+    return barren
 
 
-def _tuples(ledger: LedgerReader, query: sa.Select[Any]) -> Sequence[Any]:
-    with guard(ledger.where), ledger.connect() as connection:
-        return connection.execute(query).all()
+def _mean(outcomes: Sequence[Outcome]) -> Outcome:
+    """Returns the outcome of a suggestion from those of its members: their means, failed if one is, stopped if one was."""
+    if not all(outcome.values for outcome in outcomes):
+        return FAILED
+    steps = [outcome.step for outcome in outcomes if outcome.step is not None]
+    values, lacks = (np.mean([getattr(outcome, name) for outcome in outcomes], axis=0).tolist() for name in ("values", "violations"))
+    return Outcome(tuple(values), tuple(lacks), min(steps, default=None))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -121,9 +122,12 @@ class Search:
     def sampler(self) -> Sampler:
         """The sampler; of one that learns, random points that stand for those it will suggest, as many as it may."""
         trials = self.study.search.trials
-        if self.learns and trials is None and self.space.size is None:
+        if not self.learns:
+            return make_sampler(self.method, self.space, trials=trials, seed=self.study.seed)
+        if trials is None and self.space.size is None:
             raise SpaceError(f"trials: {self.method} has no end, say how many")
-        return make_sampler("random" if self.learns else self.method, self.space, trials=trials, seed=self.study.seed)
+        space = Space.parse({**self.space.to_dict(), **self.study.search.replicates}) if self.study.search.replicates else self.space
+        return make_sampler("random", space, trials=trials, seed=self.study.seed)
 
     @cached_property
     def strangers(self) -> Sampler:
@@ -132,9 +136,14 @@ class Search:
         return make_sampler("random", self.space, trials=trials, seed=self.study.seed + 1)
 
     @property
+    def members(self) -> int:
+        """How many configurations a suggestion stands for: one per replicate."""
+        return math.prod(len(values) for values in self.study.search.replicates.values())
+
+    @property
     def batch(self) -> int:
         """How many suggestions a sampler that learns is asked for at once."""
-        return self.study.search.batch or batch_of(self.sampler.size)
+        return self.study.search.batch or batch_of(self.sampler.size // self.members)
 
     @property
     def goal(self) -> Goal:
@@ -263,12 +272,23 @@ class Search:
             self.suggester(self.batch)
             for point in self.enqueued:
                 self.accept(self.config(point))
+            self._check_replicates()
             return
-        for key in ("batch", "startup", "warm_start", "enqueue", "deterministic"):
+        for key in ("batch", "startup", "warm_start", "enqueue", "deterministic", "replicates"):
             if getattr(given, key):
                 raise StudyError(
                     f"search.{key}: {self.method} does not learn from results, so this has no meaning; leave it out, or use tpe"
                 )
+
+    def _check_replicates(self) -> None:
+        first = self.config(self.sampler.configs(0, 1)[0])
+        for name, values in self.study.search.replicates.items():
+            if name in self.space.names or name in self.study.fixed:
+                raise StudyError(f"search.replicates.{name}: given in `{'space' if name in self.space.names else 'fixed'}` too; keep one")
+            if len(values) < 2 or len({repr(value) for value in values}) < len(values):
+                raise StudyError(f"search.replicates.{name}: give two different values at least, for example [0, 1, 2]")
+            for value in values:
+                self.accept({**first, name: value})
 
     def _check_budget(self) -> None:
         if self.budget.regret is not None:

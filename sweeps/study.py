@@ -73,6 +73,7 @@ class Search(BaseModel):
         startup: Results before which tpe and gp draw at random; 10 by default.
         enqueue: Points to be tried first.
         warm_start: Studies of the same folder, or folders of studies, whose results are learnt from.
+        replicates: Values of a parameter that changes random numbers only; each suggestion is tried with all, and judged by the mean.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,6 +84,7 @@ class Search(BaseModel):
     startup: WholeNumber | None = Field(default=None, ge=1)
     enqueue: list[dict[str, Any]] = Field(default_factory=list)
     warm_start: list[str] = Field(default_factory=list)
+    replicates: dict[str, list[Any]] = Field(default_factory=dict)
 
 
 class Resources(BaseModel):

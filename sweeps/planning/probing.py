@@ -96,9 +96,7 @@ def probe_packs(
     while made and sum(1 for m, _ in made if m == n) < REPEATS and failed < TRIES and clock() - began + made[-1][1] < seconds:
         timed(n)
     if not made:
-        return Pace(
-            np.ones(1), np.array([first]), source="probe of 1, code being loaded and compiled included", loaded=Span(0.1, 1.0)
-        )
+        return Pace(np.ones(1), np.array([first]), source="probe of 1, code being loaded and compiled included", loaded=Span(0.1, 1.0))
     sizes, took = np.array(made, float).T
     fixed, _ = fit(sizes.tolist(), took.tolist())
     large = sizes == sizes.max()

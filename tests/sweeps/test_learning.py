@@ -19,10 +19,11 @@ from results import Ledger
 from sweeps import Study, run
 from sweeps.asked import asked, unfinished
 from sweeps.feed import StudyFeed, Tally
-from sweeps.learning import LEARNT, SUGGESTED, LearningBacklog, distinct
+from sweeps.learning import LearningBacklog
 from sweeps.runner import LEDGER, _header, _sampler_spec, verify
 from sweeps.search import Evaluator, Search
 from sweeps.study import StudyError
+from sweeps.suggestions import LEARNT, SUGGESTED, distinct
 
 SPACE = {
     "x": {"uniform": [-5, 5]},
@@ -303,3 +304,44 @@ def test_trials_that_report_are_suggested_stopped_early_and_learnt_from(tmp_path
     assert np.mean(goals[12:]) > np.mean(goals[:12])
     again = run(walk, tmp_path)
     assert again.tally.done == 0 and again.tally.known == 24
+
+
+def test_replicates_are_run_for_each_suggestion_and_judged_together(tmp_path: Path):
+    # k changes nothing here but by a tenth of its distance from 5, alike for all points: it stands for a seed.
+    made = study(search={"replicates": {"k": [4, 5, 6]}, "trials": 60, "batch": 4})
+    driver = Driver(tmp_path, made)
+    with pytest.raises(KilledError):
+        driver.work(lambda delivered: delivered >= 3)
+    assert driver.work().known < 60
+    points = driver.points()
+    assert len(points) == 60 and max(driver.calls.values()) == 1
+    for i in range(0, 60, 3):
+        assert [p["k"] for p in points[i : i + 3]] == [4, 5, 6]
+        assert len({str({k: v for k, v in p.items() if k != "k"}) for p in points[i : i + 3]}) == 1
+    driver.certificate()
+    whole = Driver(tmp_path / "whole", made, slots=1)
+    whole.work()
+    assert whole.points() == points
+    for wrong, told in (
+        ({"x": [1, 2]}, "search.replicates.x: given in `space` too"),
+        ({"k": [1]}, "search.replicates.k: give two different values"),
+        ({"k": [1, 1000]}, "1000 is not allowed"),
+        ({"kk": [1, 2]}, "kk: valley has no such parameter|no such parameter"),
+    ):
+        with pytest.raises(ValueError, match=told):
+            Search(study(search={"replicates": wrong})).check()
+    with pytest.raises(StudyError, match=r"search\.replicates: random does not learn"):
+        Search(study(search={"sampler": "random", "batch": None, "deterministic": False, "replicates": {"k": [1, 2]}})).check()
+
+
+def test_a_finite_space_worked_off_by_chance_is_resumed_to_the_same_points(tmp_path: Path):
+    space = {"x": [-2, -1, 0, 1, 2, 3], "k": [1, 5, 9, 20, 50], "mode": {"choice": ["plain", "tilted"]}}
+    made = study(space=space, search={"trials": 54, "batch": 4})
+    whole = Driver(tmp_path / "whole", made, slots=1)
+    whole.work()
+    killed = Driver(tmp_path / "killed", made, slots=1)
+    for _ in range(6):
+        with pytest.raises(KilledError):
+            killed.work(lambda delivered: delivered >= 2)
+    killed.work()
+    assert killed.points() == whole.points()

@@ -20,10 +20,11 @@ from results import Ledger
 from sweeps import Study, open_study
 from sweeps.feed import StudyFeed, Tally
 from sweeps.inbox import STOP_ASKED, TURNED_DOWN, Inbox, answer_to
-from sweeps.learning import SUGGESTED, LearningBacklog
+from sweeps.learning import LearningBacklog
 from sweeps.requests import FOLDER, LARGEST, REFUSED, RequestError, ask, names, parse
 from sweeps.runner import LEDGER, _header, _sampler_spec, verify
 from sweeps.search import Evaluator, Search
+from sweeps.suggestions import SUGGESTED
 
 Command = Callable[..., Any]
 ID = "0123456789abcdef" * 2

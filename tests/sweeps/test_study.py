@@ -112,7 +112,7 @@ def test_a_parameter_a_trainable_refuses_is_found_where_it_is_written_fixed_or_s
         (
             "search:\n  sampler: grid",
             "search: grid",
-            "FILE, line 14: search: give a mapping of sampler, trials, batch, deterministic, startup, enqueue, warm_start",
+            "FILE, line 14: search: give a mapping of sampler, trials, batch, deterministic, startup, enqueue, warm_start, replicates",
         ),
         (
             "name: mine",
