@@ -45,6 +45,9 @@ def leaderboard_(
     pareto: Annotated[
         str | None, typer.Option(metavar="METRIC,METRIC", help="Show the trials that no other one beats in all of these metrics.")
     ] = None,
+    over: Annotated[
+        str | None, typer.Option(metavar="PARAMETER,…", help="Rank by the mean over these, such as a seed, with its 95 % interval.")
+    ] = None,
     csv: Annotated[Path | None, export("CSV")] = None,
     json: Annotated[Path | None, export("JSON")] = None,
     parquet: Annotated[Path | None, export("Parquet")] = None,
@@ -64,6 +67,11 @@ def leaderboard_(
     if pareto is not None and sort is not None:
         raise typer.BadParameter("--pareto sorts by its first metric; leave --sort out.")
     home = home_of(study, dir)
+    if over is not None:
+        if pareto or where or csv or json or parquet:
+            raise typer.BadParameter("--over shows means; of the other options it goes with --sort, --top and --dir.")
+        _show_means(home, [name.strip() for name in over.split(",") if name.strip()], sort, top)
+        return
     # A file says what is wanted now; a name, what was wanted when the study was created.
     own = Study.load(study).constraints if study.endswith((".yaml", ".yml")) and Path(study).is_file() else None
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
@@ -95,6 +103,38 @@ def leaderboard_(
             known = judged.by_trial()
         for path, fmt in wanted:
             say(f"{ledger.export(path, fmt, known):,} trials written to {path}")
+
+
+def _show_means(home: Path, over: list[str], sort: str | None, top: int) -> None:
+    """Shows configurations ranked by their mean over replicates."""
+    from results import Ledger
+    from results.leaderboard import format_parameter, format_value, shown_unit
+    from results.replicated import rank
+    from results.varied import read
+    from sweeps.runner import LEDGER
+
+    with Ledger.open(home / LEDGER, readonly=True) as ledger:
+        ranking = rank(read(ledger, sort), over)
+    unit, metric = shown_unit(ranking.metric), ranking.metric.name
+    names = list(ranking.rows[0].values) if ranking.rows else []
+    rows: list[list[str | Text]] = [
+        [
+            str(place),
+            *(format_parameter(row.values[name]) for name in names),
+            str(row.n),
+            format_value(row.mean, unit),
+            "n/a" if row.n < 2 else f"{format_value(row.low, unit)} to {format_value(row.high, unit)}",
+            format_value(row.worst, unit),
+        ]
+        for place, row in enumerate(ranking.rows[:top], 1)
+    ]
+    shown = f"{home.name}: top {len(rows)} of {len(ranking.rows):,} by the mean of {metric} over {', '.join(ranking.over)}"
+    out.print(table(("rank", *names, "n", f"mean {metric}", "95 % interval", "worst"), rows, title=shown))
+    if few := sum(row.n < ranking.most for row in ranking.rows):
+        say(f"{few:,} of them have fewer than {ranking.most} trials, and come after the others")
+    if ranking.left_out:
+        say("left out: " + ", ".join(f"{n:,} {reason}" for reason, n in ranking.left_out.items()))
+    say("Intervals: Student's t, over replicates on the same bars; they show what luck in training does, not what other bars would.")
 
 
 def describe(found: Judgement) -> list[tuple[str, str | Text]]:

@@ -158,6 +158,18 @@ def test_a_study_that_ran_leaves_out_what_failed_and_calls_copies_no_evidence(co
 
 
 @pytest.mark.ray
+def test_a_leaderboard_over_a_parameter_shows_the_mean_of_each_configuration(command: Command, runs: Path) -> None:
+    done = command("leaderboard", "toy", "--over", "shape", "--dir", runs)
+    assert done.code == 0, done.err
+    assert "by the mean of score over shape" in done.out and "left out: 2 failed" in done.out
+    assert [line.split()[:4] for line in done.out.splitlines() if re.match(r" +1 ", line)] == [
+        ["1", "1", "2", "0"]
+    ]  # x = 1, twice, exactly 0
+    refused = command("leaderboard", "toy", "--over", "shape", "--pareto", "score,cost", "--dir", runs)
+    assert refused.code == 2 and "--over shows means" in refused.err
+
+
+@pytest.mark.ray
 def test_a_study_of_the_selector_has_the_differences_its_trials_have(command: Command, tmp_path: Path) -> None:
     study = Study.load("selector_grid", ["data.bars=700", "space.dip_threshold=[0.0, 0.01]", "space.intensity=[1.0]"])
     run(study, tmp_path, slots=1)
