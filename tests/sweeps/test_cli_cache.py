@@ -42,6 +42,7 @@ def alphasweep(capsys, *args):
     return code, said.out + said.err
 
 
+@pytest.mark.slow
 def test_a_run_builds_each_table_once_and_a_second_study_finds_them(place, capsys):
     code, text = alphasweep(capsys, "run", "small.yaml")
     assert code == 0, text

@@ -71,6 +71,7 @@ def test_a_failed_trial_goes_on_from_its_whole_checkpoint_when_it_is_retried(tmp
     assert again.tally.failed == 1 and ended(tmp_path / "walks")[0] == ("failed", {"state.json", "moments.bin"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("first", "status"), [("diverges", "stopped"), ("none", "completed")])
 def test_a_study_killed_between_a_result_and_its_pruning_prunes_when_it_goes_on(first, status, tmp_path):
     asked = study(space={"goal": [0.8, 0.1]}, fixed={"paces": 12, "trouble": first})
@@ -90,6 +91,7 @@ def test_a_study_killed_between_a_result_and_its_pruning_prunes_when_it_goes_on(
     assert repr(outcome(home)) == repr(outcome(tmp_path / "whole" / "walks"))  # as text, since NaN is not NaN
 
 
+@pytest.mark.slow
 def test_a_pruning_that_fails_harms_no_trial_is_on_record_and_done_later(tmp_path, monkeypatch):
     trap = tmp_path / "trap"
     trap.write_text("read-only file\nsystem")

@@ -123,6 +123,7 @@ def test_ctrl_c_stops_after_the_packs_in_flight_and_the_next_run_goes_on(tmp_pat
     assert second.verify().ok
 
 
+@pytest.mark.slow
 def test_samplers_run_and_resume(tmp_path: Path) -> None:
     space = {"x": {"int": [0, 10**6]}, "y": {"uniform": [0.0, 1.0]}}
     for sampler in ("random", "qmc"):
@@ -175,6 +176,7 @@ def test_another_objective_ranks_by_it(tmp_path: Path) -> None:
     assert other.prepared.warnings[0].startswith("objective: score when the study was created, cost now; this run ranks by cost")
 
 
+@pytest.mark.slow
 def test_a_study_whose_results_were_reused_can_go_away(tmp_path: Path) -> None:
     run(toy(name="source", space={"x": list(range(5000))}), tmp_path, slots=2)
 
@@ -185,6 +187,7 @@ def test_a_study_whose_results_were_reused_can_go_away(tmp_path: Path) -> None:
     assert other.tally.known + other.tally.done == 5000 and other.tally.done > 0 and other.verify().ok
 
 
+@pytest.mark.slow
 def test_the_driver_keeps_a_flat_memory(tmp_path: Path) -> None:
     import gc
     import tracemalloc

@@ -126,9 +126,9 @@ def test_trials_that_fail_diverge_or_kill_their_worker_end_as_what_they_are(tmp_
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kills", [1, pytest.param(12, marks=pytest.mark.slow)])
 def test_a_killed_study_makes_the_same_decisions_and_repeats_nothing(kills, tmp_path):
-    goals = [0.3, 0.9, 0.1, 1.2, 0.5, 0.7, 1.1, 0.2] if kills == 2 else [round(7 * i % 40 / 20, 2) for i in range(40)]
+    goals = [0.3, 0.9, 0.1, 1.2, 0.5, 0.7, 1.1, 0.2] if kills == 1 else [round(7 * i % 40 / 20, 2) for i in range(40)]
     slow = study(settings={"seconds": 0.05}, space={"goal": goals})
     file = tmp_path / "walks.yaml"
     file.write_text(yaml.safe_dump(slow.model_dump(exclude={"resources"})))
@@ -200,6 +200,7 @@ def test_a_rung_without_a_report_of_its_own_is_warned_of(every, scheduler, told)
     assert not search.prepare("holdout").warnings
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_study_keeps_the_scheduler_it_began_with_and_says_so(tmp_path):
     first = run(study(space={"goal": GOALS[:6]}), tmp_path, slots=1)
