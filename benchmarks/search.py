@@ -81,7 +81,8 @@ def rosenbrock(p: Point) -> float:
 def selector() -> Landscape:
     """Evaluates 15,360 points of the library's wide grid, so that the best there is is known."""
     from sweeps import Study
-    from sweeps.search import Evaluator, Search
+    from sweeps.evaluator import Evaluator
+    from sweeps.search import Search
 
     held = {"max_positions": 1, "lag": 1, "fill_buffer": 0.0005, "cost_multiplier": 1.0, "max_volume_fraction": 0.0}
     study = Study.load("selector_wide", [f"space.{name}={value}" for name, value in held.items()])

@@ -17,7 +17,7 @@ from sweeps.runner import LEDGER
 from sweeps.search import Search
 from sweeps.study import Search as Section
 from sweeps.study import Study, StudyError, find
-from sweeps.suggestions import distinct
+from sweeps.suggestions import distinct, family_of
 
 
 @dataclass(frozen=True)
@@ -129,6 +129,14 @@ def identities(ledger: LedgerReader, plan: Plan, study: Study) -> Iterator[list[
         yield config_ids(ledger.header.context_id, [config_of(study, point) for point in points], ledger.header.defaults)
 
 
+def to_suggest(home: Path, ledger: LedgerReader) -> int:
+    """Returns how many configurations searches that learn have still to suggest; 0 if the latest session came to its end."""
+    if state_of(home, ledger) == "finished":
+        return 0
+    latest = {family_of(plan): plan for plan, study in searches(ledger) if Search(study).learns}
+    return sum(max(0, (plan.count or 0) - len(distinct(ledger, plan))) for plan in latest.values())
+
+
 def config_of(study: Study, point: Mapping[str, Any]) -> dict[str, Any]:
     """Returns the parameters a point gives, fixed ones as they are written: identity and meaning are those of `Search.config`."""
     return {**study.fixed, **point}
@@ -136,9 +144,8 @@ def config_of(study: Study, point: Mapping[str, Any]) -> dict[str, Any]:
 
 def _as_then(study: Study, plan: Plan) -> Study:
     spec = dict(plan.sampler)
-    fields = Section.model_fields.keys() - {"sampler", "trials"}
-    kept = {key: spec[key] for key in fields if key in spec}
-    search = study.search.model_copy(update={"sampler": spec["sampler"], "trials": spec["trials"], **kept})
+    # What a plan does not say is not what the study was created with: a grid after a search that learns has none of its options.
+    search = Section(**{key: spec[key] for key in Section.model_fields if key in spec})
     then: dict[str, Any] = {"space": dict(plan.space), "fixed": spec["fixed"], "seed": spec["seed"], "search": search}
     then |= {key: spec[key] for key in ("objective", "constraints") if key in spec}
     return study.model_copy(update=then)

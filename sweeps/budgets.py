@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 BOUND: Final = "regret_bound"  # of one that keeps a bound, which takes seconds to make
 CARDS: Final = "cards"  # of one that keeps how many cards a trial took in a session
+REOPENED: Final = "reopened"  # of a failure that is tried again
 EVERYTHING: Final = 10_000_000
 
 
@@ -291,6 +292,12 @@ def spent_before(ledger: LedgerReader, stepping: bool) -> Used:
         query = sa.select(attempts.c.session_id, sa.func.sum(work.c.seconds)).join(attempts, work.c.attempt == attempts.c.attempt)
         query = query if stepping else query.where(trials.c.source.is_(None))
         seconds = dict(_pairs(ledger, query.group_by(attempts.c.session_id)))
+    # A failure that is tried again is no trial any more; what it took is in the event. Of trials that report it is in the reports.
+    again = [] if stepping else [event["detail"] for event in ledger.events(REOPENED, limit=EVERYTHING)]
+    whose = dict(_pairs(ledger, sa.select(attempts.c.attempt, attempts.c.session_id))) if again else {}
+    for failure in again:
+        session = whose[failure["attempt"]]
+        seconds[session] = (seconds.get(session) or 0.0) + (failure["seconds"] or 0.0)
     cards = {event["session"]: float(event["detail"]["each"]) for event in ledger.events(CARDS, limit=EVERYTHING)}
     wall = busy = held = paid = 0.0
     for session in ledger.sessions()[:-1]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from results.metrics import Metric
     from results.reader import LedgerReader
     from sweeps.search import Search
+    from sweeps.suggestions import Member
 
 PERSON: Final = "person"  # in place of a scheduler's rule, where somebody ended a trial
 SCHEDULER: Final = "scheduler"  # kind of the event that keeps the rules a study began with
@@ -209,16 +210,22 @@ class _Reader:
     def _find(self, trial: int) -> tuple[Search, dict[str, Any]] | None:
         """Returns the search a trial belongs to and its configuration; None if there is none of this number."""
         from sweeps.asked import config_of
-        from sweeps.suggestions import distinct
 
         for plan, search in self._searches:
             index = trial - plan.offset
             if search.learns and 0 <= index < search.sampler.size:
-                made = distinct(self._ledger, plan)
+                made = self._suggested[plan.plan_id]
                 return (search, dict(made[index].config)) if index < len(made) else None
             if 0 <= index < search.sampler.size:
                 return search, config_of(search.study, search.sampler.configs(index, index + 1)[0])
         return None
+
+    @cached_property
+    def _suggested(self) -> dict[int, list[Member]]:
+        """What each plan's sampler has suggested, where it learns; read once, as there may be thousands of batches."""
+        from sweeps.suggestions import distinct
+
+        return {plan.plan_id: distinct(self._ledger, plan) for plan, search in self._searches if search.learns}
 
     @cached_property
     def _stops(self) -> dict[int, dict[str, Any]]:

@@ -18,6 +18,7 @@ from results.reader import LedgerReader
 from results.records import checked_json
 from search_spaces import Space
 from sweeps.asked import identities, searches
+from sweeps.budgets import REOPENED
 from sweeps.endings import SCHEDULER, why
 from sweeps.home import LEDGER
 from sweeps.runner import FORKED, _sampler_spec
@@ -30,7 +31,6 @@ from sweeps.suggestions import distinct
 CONTEXT = ("trainable", "data", "settings", "protocol", "seed")  # results under another one cannot stand in one table
 KEPT = ("name", "objective", "constraints", "scheduler")  # what a study keeps from its beginning
 FREE = ("description", "resources", "stop")  # what each session may have its own of
-REOPENED = "reopened"  # kind of the event of a failure that is tried again
 ALL = 1_000_000_000
 
 

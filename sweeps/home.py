@@ -4,12 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from results import Header, Ledger, LedgerError
 from results.lock import WriterLock
 
+if TYPE_CHECKING:
+    from sweeps.search import Search
+    from trainables.contract import Prepared
+
 LEDGER: Final = "ledger.sqlite"
+
+
+def header_of(search: Search, prepared: Prepared) -> Header:
+    """Returns the header a study's ledger has or would have: identities follow from its context."""
+    study, trainable = search.study, search.trainable
+    # Whether there is a holdout is read from here, also of a trainable that says nothing of its cuts itself.
+    cuts = {} if prepared.timeline is None else {"timeline": prepared.timeline.describe()}
+    return Header(
+        name=study.name,
+        spec=study.model_dump(),
+        context={
+            "trainable": study.trainable,
+            "version": trainable.version,
+            "data_fingerprint": prepared.fingerprint,
+            "protocol": {**cuts, **prepared.protocol, "defaults": dict(prepared.defaults)},
+            "seed": study.seed,
+        },
+        metrics=tuple(trainable.metrics),
+        objective=search.objective,
+    )
 
 
 def open_ledger(path: Path, header: Header) -> Ledger:

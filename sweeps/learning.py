@@ -50,6 +50,7 @@ class LearningBacklog:
         self._held: deque[Point] = deque()
         self._waiting: set[bytes] = set()  # numbered below the total, without a result
         self._fill = 0
+        self._wished = 0  # points at the front that somebody enqueued
         self.drained = False
         past = batches(ledger, plan)
         self._batch = past[0].size if past else search.batch
@@ -63,7 +64,9 @@ class LearningBacklog:
         """Returns up to n points; none while outcomes are awaited, or at the end (`drained`)."""
         while len(self._held) < n and not self.drained and self._ready():
             self._ask(n - len(self._held))
-        return [self._held.popleft() for _ in range(min(n, len(self._held)))]
+        taken = [self._held.popleft() for _ in range(min(n, len(self._held)))]
+        self._wished = max(0, self._wished - len(taken))
+        return taken
 
     @property
     def settled(self) -> bool:
@@ -97,7 +100,10 @@ class LearningBacklog:
             StudyError, TrainableError: Not a point of the space, or one that is there already.
         """
         point = self._search.point_of(given, "point")
-        self._search.accept(self._search.config(point))
+        try:
+            self._search.accept(self._search.config(point))
+        except Exception as error:  # anybody's check: a wish must not end a session
+            raise StudyError(f"{type(error).__name__}: {error}") from error
         [entry] = self._expand([point], [{}])
         if (number := self._index.get(entry.key)) is not None:
             raise StudyError(f"trial {self._plan.offset + number} is this configuration already")
@@ -105,7 +111,9 @@ class LearningBacklog:
             return False
         before = len(self._held)
         self._record([(point, {FILLED: True})], request)
-        self._held.rotate(len(self._held) - before)
+        for wished in [self._held.pop() for _ in range(len(self._held) - before)][::-1]:
+            self._held.insert(self._wished, wished)  # behind those wished for earlier
+            self._wished += 1
         return True
 
     def _ready(self) -> bool:
@@ -119,7 +127,7 @@ class LearningBacklog:
         each = self._search.members
         room = -(-(self._total - len(self._index)) // each)
         if self._barren >= BARREN:
-            points = self._unseen(min(self._batch, room))
+            points = self._unseen(self._batch)
             if not points:
                 self.drained = True
                 self._tally.total = len(self._index)
@@ -128,8 +136,9 @@ class LearningBacklog:
         elif not self._asked and self._search.study.search.enqueue:
             made = [(dict(point), {FILLED: True}) for point in self._search.enqueued]
         else:
-            n = self._suggester.generation or min(self._batch, room)
-            n = n if self._suggester.generation or self._search.study.search.deterministic else min(n, -(-wanted // each))
+            # Where batches are whole, the last one is too: what is beyond the trials asked for waits until more are.
+            whole = self._suggester.generation or (self._batch if self._search.study.search.deterministic else 0)
+            n = whole or min(self._batch, room, -(-wanted // each))
             answers = self._suggester.suggest(self._elsewhere, self._history, n, self._asked)
             made = [(answer.point, dict(answer.attrs)) for answer in answers]
         self._record(made)
@@ -204,7 +213,7 @@ class LearningBacklog:
 
         goals = [value(name) for name in self._search.objectives]
         lacks = [float(bound.shortfall(value(bound.metric))) for bound in self._bounds]
-        if result.status == "failed" or not np.isfinite([*goals, *lacks]).all():
+        if result.status == "failed" or not all(map(math.isfinite, [*goals, *lacks])):
             return FAILED
         return Outcome(tuple(goals), tuple(lacks), result.step if result.status == "stopped" else None)
 
@@ -238,6 +247,8 @@ def _barren(own: Sequence[Any]) -> int:
 
 def _mean(outcomes: Sequence[Outcome]) -> Outcome:
     """Returns the outcome of a suggestion from those of its members: their means, failed if one is, stopped if one was."""
+    if len(outcomes) == 1:
+        return outcomes[0]
     if not all(outcome.values for outcome in outcomes):
         return FAILED
     steps = [outcome.step for outcome in outcomes if outcome.step is not None]

@@ -21,9 +21,10 @@ from results.metrics import DAYS_PER_YEAR, Metric
 from results.reader import LedgerReader
 from results.validity import Assessment, ReferenceTest, assess, has_reference_p, reference_test
 from results.validity.reference import REFERENCE_P
+from sweeps.evaluator import Evaluator
 from sweeps.evidence import OPENED, count_looks, no_holdout, skill_of
 from sweeps.runner import LEDGER
-from sweeps.search import Evaluator, Search
+from sweeps.search import Search
 from sweeps.steps import StepEvaluator
 from sweeps.study import Study, StudyError
 from trainables.contract import Prepared

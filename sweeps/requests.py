@@ -101,7 +101,7 @@ def names(home: Path) -> list[str]:
     try:
         with os.scandir(home / FOLDER) as found:
             return sorted(entry.name for entry in found if entry.name.endswith(".json") and not entry.name.startswith("."))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError, PermissionError):  # nothing that could be answered
         return []
 
 

@@ -32,13 +32,14 @@ from results import Header, Ledger, Plan, Verification, series
 from results.provenance import collect
 from sweeps.budgets import Budgeted
 from sweeps.endings import kept_rules
+from sweeps.evaluator import Evaluator
 from sweeps.feed import Backlog, Point, StudyFeed, Tally
-from sweeps.home import LEDGER, open_ledger, set_aside
+from sweeps.home import LEDGER, header_of, open_ledger, set_aside
 from sweeps.inbox import Inbox
 from sweeps.learning import LearningBacklog
 from sweeps.opened import OpenStudy
 from sweeps.pruning import prune_ended
-from sweeps.search import Evaluator, Search
+from sweeps.search import Search
 from sweeps.siblings import reuser, siblings_of
 from sweeps.steps import StepEvaluator, StepFeed
 from sweeps.study import Study, StudyError
@@ -113,7 +114,7 @@ def run(
     store = Store()
     with offered(store):
         prepared = search.prepare()
-    header = _header(search, prepared)
+    header = header_of(search, prepared)
     if fresh and home.exists():
         set_aside(home)
     home.mkdir(parents=True, exist_ok=True)
@@ -142,6 +143,7 @@ def run(
         known = ledger.top(objective, n=1)[objective].dropna()
         tally.best = float(known.iloc[0]) if len(known) else tally.best
         first = backlog.take(1)
+        begun = bool(first)  # whoever asks to stop what has nothing to do has stopped nothing
         evaluator, reason = Evaluator(study, prepared.defaults, len(prepared.days)), "finished"
         if first:
             backlog.put_back(first)
@@ -157,7 +159,6 @@ def run(
                     ledger.end_session("failed")
                     raise
                 first = [] if quick.exhausted else first
-                reason = "stopped" if stop.asked else "finished"
         if first:
             stepping = isinstance(search.trainable, Stepping)
             asked = math.ceil(slots * study.resources.cpu) if slots and stepping else slots
@@ -184,7 +185,7 @@ def run(
                     raise
                 finally:
                     shutil.rmtree(scratch, ignore_errors=True)
-        asked, budget = bool(first) and stop.asked, backlog.ended()
+        asked, budget = begun and stop.asked, backlog.ended()
         if asked or budget:
             reason = "stopped"
         # Who asked to stop is not kept waiting; of trials that report, all returns are kept as they come.
@@ -239,7 +240,7 @@ def _keep_best(ledger: Ledger, plan: Plan, home: Path, evaluator: Evaluator, pre
 
 
 def verify(home: Path) -> Verification:
-    """Checks a study's ledger against every point of every search it was asked for.
+    """Checks a study's ledger against every point of every search it was asked for; those a search has still to suggest are missing.
 
     Args:
         home: The study's folder.
@@ -247,29 +248,12 @@ def verify(home: Path) -> Verification:
     Raises:
         LedgerError: No ledger, or one that cannot be read.
     """
-    from sweeps.asked import identities, searches  # which imports this module
+    from sweeps.asked import identities, searches, to_suggest  # which imports this module
 
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
-        return ledger.verify(chunk for plan, study in searches(ledger) for chunk in identities(ledger, plan, study))
-
-
-def _header(search: Search, prepared: Prepared) -> Header:
-    study, trainable = search.study, search.trainable
-    # Whether there is a holdout is read from here, also of a trainable that says nothing of its cuts itself.
-    cuts = {} if prepared.timeline is None else {"timeline": prepared.timeline.describe()}
-    return Header(
-        name=study.name,
-        spec=study.model_dump(),
-        context={
-            "trainable": study.trainable,
-            "version": trainable.version,
-            "data_fingerprint": prepared.fingerprint,
-            "protocol": {**cuts, **prepared.protocol, "defaults": dict(prepared.defaults)},
-            "seed": study.seed,
-        },
-        metrics=tuple(trainable.metrics),
-        objective=search.objective,
-    )
+        found = ledger.verify(chunk for plan, study in searches(ledger) for chunk in identities(ledger, plan, study))
+        left = to_suggest(home, ledger)
+        return replace(found, points=found.points + left, missing=found.missing + left)
 
 
 def _since_created(old: Header, new: Header) -> Iterator[str]:
@@ -305,7 +289,11 @@ def _sampler_spec(search: Search) -> dict[str, Any]:
     study, given = search.study, search.study.search
     spec: dict[str, Any] = {"sampler": search.method, "trials": given.trials, "seed": study.seed, "fixed": study.fixed}
     if search.learns:
-        spec |= {"objective": list(search.objectives), "constraints": study.constraints, **given.model_dump(exclude={"sampler", "trials"})}
+        spec |= {
+            "objective": list(search.objectives),
+            "constraints": study.constraints,
+            **given.model_dump(exclude={"sampler", "trials"}, exclude_defaults=True),
+        }
     return spec
 
 

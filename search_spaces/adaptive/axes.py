@@ -72,10 +72,17 @@ class Axes:
 
         try:
             again = self.draw(choose)
-        except (KeyError, ValueError, TypeError):
+        except (KeyError, ValueError, TypeError, OverflowError):  # the last for whole numbers beyond any float
             return None
         # Parameters it has besides belong to the trainable; those that depend on others must agree.
         return made if all(key_of(point.get(name, value)) == key_of(value) for name, value in again.items()) else None
+
+    def has(self, name: str, value: Any) -> bool:
+        """Returns whether a sampled parameter can have a value; of others, true."""
+        try:
+            return name not in self.distributions or self._place(name, value) is not None
+        except (KeyError, ValueError, TypeError, OverflowError):
+            return False
 
     def units(self, drawn: Mapping[str, Any]) -> NDArray[np.float64]:
         """Returns the coordinates of choices in the unit cube, float64 (dimension,); the middle where a parameter does not exist."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -121,8 +122,8 @@ class Bayesian:
             return list(known)
         ended = [i for i, seen in enumerate(known) if seen.outcome is not None and seen.outcome.values]
         sign = -1.0 if self.goal.directions[0] == "max" else 1.0
-        ranked = sorted(ended, key=lambda i: _rank(known[i].outcome or FAILED, sign))
-        keep = {*ranked[:BEST], *ended[-(REMEMBERED - BEST) :], *(i for i, seen in enumerate(known) if seen.outcome is None)}
+        best = heapq.nsmallest(BEST, ended, key=lambda i: _rank(known[i].outcome or FAILED, sign))
+        keep = {*best, *ended[-(REMEMBERED - BEST) :], *(i for i, seen in enumerate(known) if seen.outcome is None)}
         return [known[i] for i in sorted(keep)]
 
     def _trial(self, seen: Seen) -> optuna.trial.FrozenTrial | None:

@@ -65,8 +65,9 @@ def plan(
 ) -> None:
     """Say what a study would take before anything is spent, and run nothing."""
     from cluster.cache import Store
+    from sweeps.home import header_of
     from sweeps.planning.probing import Borrowed
-    from sweeps.planning.recorded import header_of, siblings
+    from sweeps.planning.recorded import siblings
     from sweeps.search import Search
     from trainables.tables import offered
 
@@ -181,8 +182,8 @@ class _Estimate:
             return recorded, f"the probe failed: {error}"
 
     def _probe_packs(self, seconds: float) -> Pace:
+        from sweeps.evaluator import Evaluator
         from sweeps.planning.probing import probe_packs
-        from sweeps.search import Evaluator
 
         search, evaluator = self.search, Evaluator(self.search.study, self.made.defaults, len(self.made.days))
 
@@ -329,6 +330,13 @@ def savings_lines(tried: list[Savings], best: Savings | None, curves: Curves, se
     names = ("scheduler", "grace", "factor", "steps", "90 %", "lost", "90 % ", "regret", "")
     title = f"early stopping, on {own.sets} sets of {own.trials} of the {len(curves.values)} trials on record"
     lines: list[Any] = [table(names, rows, title=title, numbers=names[1:-1])]
+    if 2 * own.trials < search.sampler.size:
+        lines.append(
+            Text(
+                f"  Sets of {own.trials} stand for {search.sampler.size:,} trials, of which more meet at a rung: fewer steps than shown.",
+                "yellow",
+            )
+        )
     if best is None:
         lines.append(Text("  None of these is harmless: let every trial run to its end, scheduler: {kind: none}.", "yellow"))
     elif best is own:

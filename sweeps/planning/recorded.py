@@ -20,13 +20,12 @@ from results import Header, Ledger, LedgerError
 from results.identity import config_ids
 from results.reuse import reusable_rows
 from sweeps.feed import CHUNK
+from sweeps.home import LEDGER
 from sweeps.planning.estimate import START_UP, Pace, Span
-from sweeps.runner import LEDGER
 
 if TYPE_CHECKING:
     from results.reader import LedgerReader
     from sweeps.search import Search
-    from trainables.contract import Prepared
 
 LARGE = 200_000  # points of which repeats are not looked for where nothing has a result
 LOOKED_UP = 2_000_000  # points whose identities are made, at about 10 µs each; of more, their numbers in the ledger are counted
@@ -77,15 +76,6 @@ class Known:
     def left(self) -> int:
         """Points to evaluate."""
         return self.size - self.here - sum(self.elsewhere.values()) - self.repeats
-
-
-def header_of(search: Search, prepared: Prepared) -> Header:
-    """Returns the header a ledger of the study has or would have: identities follow from its context."""
-    study, cuts = search.study, {} if prepared.timeline is None else {"timeline": prepared.timeline.describe()}
-    protocol = {**cuts, **prepared.protocol, "defaults": dict(prepared.defaults)}
-    made = {"trainable": study.trainable, "version": search.trainable.version, "data_fingerprint": prepared.fingerprint}
-    context = {**made, "protocol": protocol, "seed": study.seed}
-    return Header(study.name, study.model_dump(), context, tuple(search.trainable.metrics), search.objective)
 
 
 @contextmanager

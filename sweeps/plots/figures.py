@@ -219,13 +219,19 @@ def importance_notes(ranking: Ranking) -> list[str]:
     best = f" (the best {ranking.top:,})" if ranking.top else ""
     notes = [f"{ranking.evaluator}: {EVALUATORS[ranking.evaluator]}{best}. Shares add up to 1, whatever they are of."]
     if ranking.deals:
+        below = "is not told from noise in these trials" if ranking.learnt else "is noise"
         notes.append(
-            f"By chance: the largest share in {ranking.deals} deals of the same values to other trials. Below it, a parameter is noise."
+            f"By chance: the largest share in {ranking.deals} deals of the same values to other trials. Below it, a parameter {below}."
         )
     else:
         notes.append("What chance would give is not measured for this evaluator, which takes too long; ped-anova and mdi do.")
     if ranking.same:
         notes.append(f"One value only, so not ranked: {', '.join(ranking.same)}.")
+    if ranking.learnt:
+        notes.append(
+            f"Suggested by {' and '.join(ranking.learnt)}, which gathers trials where results are good: a parameter settled early hardly "
+            "varies after that, and can seem unimportant although it decides. Trials of grid, random or qmc show it."
+        )
     conditional = [row for row in ranking.rows if row.conditional]
     if ranking.apart:
         notes.append(

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final, Literal
 import numpy as np
 
 from results.metrics import Metric
-from sweeps.plots.projection import Projection, ProjectionError, project, quiet
+from search_spaces.adaptive.bayesian import quiet
+from sweeps.plots.projection import Projection, ProjectionError, project
 
 if TYPE_CHECKING:
     from optuna.importance import BaseImportanceEvaluator
@@ -74,6 +75,7 @@ class Ranking:
         deals: How often values were dealt out to learn what chance does.
         same: Parameters with one value only, which no importance can be told of.
         apart: Conditional parameters that were ranked among the trials that have them, so that their share is of another whole.
+        learnt: Samplers that gathered trials where results are good.
     """
 
     metric: Metric
@@ -83,6 +85,7 @@ class Ranking:
     deals: int
     same: tuple[str, ...]
     apart: tuple[str, ...]
+    learnt: tuple[str, ...] = ()
 
 
 def sample_of(ledger: LedgerReader, metric: str | None, evaluator: str = "ped-anova") -> Projection:
@@ -141,7 +144,7 @@ def importances(projection: Projection, evaluator: str = "ped-anova", deals: int
         share, chance = found.get(p, (None, None))
         rows.append(Importance(p, share, chance, len(set(seen[p])), len(seen[p]), len(seen[p]) < len(values)))
     rows.sort(key=lambda row: -1.0 if row.share is None else row.share, reverse=True)
-    return Ranking(metric, evaluator, tuple(rows), top, deals, same, apart)
+    return Ranking(metric, evaluator, tuple(rows), top, deals, same, apart, projection.learnt)
 
 
 def _complete(projection: Projection) -> list[Any]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 import sqlalchemy as sa
 
-from sweeps.plots.projection import Projection, ProjectionError, quiet
+from search_spaces.adaptive.bayesian import quiet
+from sweeps.plots.projection import Projection, ProjectionError
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial

@@ -5,8 +5,8 @@ from __future__ import annotations
 import html
 from typing import Any, Final
 
+from search_spaces.adaptive.bayesian import quiet
 from sweeps.plots.figures import STATES, Drawing, few_values, in_percent, label_of, percent
-from sweeps.plots.projection import quiet
 
 _PAGE: Final = """<!DOCTYPE html>
 <html lang="en">

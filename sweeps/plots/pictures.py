@@ -8,8 +8,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
+from search_spaces.adaptive.bayesian import quiet
 from sweeps.plots.figures import STATES, Drawing, few_values, in_percent, label_of, percent
-from sweeps.plots.projection import quiet
 
 _DPI: Final = 150
 _STYLE: Final = {

@@ -7,9 +7,7 @@ it has a sample, drawn by configuration id, which is a hash and so as good as a 
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -21,6 +19,8 @@ from results.constraints import Constraint, constraints_of
 from results.leaderboard import pareto
 from results.metrics import Metric
 from results.records import Header
+from search_spaces.adaptive import ADAPTIVE
+from search_spaces.adaptive.bayesian import quiet
 from sweeps.plots.axes import Axes, axes_of
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ class Projection:
         missing: Of these, without one of the metrics.
         used: Completed trials with all metrics that are here.
         best: Of these, taken because they are the best, or not dominated; 0 where all are here or all by lot.
+        learnt: Samplers that learn from results, where such suggested trials of the study.
     """
 
     study: optuna.Study
@@ -61,6 +62,7 @@ class Projection:
     missing: int
     used: int
     best: int
+    learnt: tuple[str, ...] = ()
 
     @property
     def whole(self) -> bool:
@@ -100,21 +102,6 @@ class Projection:
 
 def _trials(n: int) -> str:
     return f"{n:,} completed {'trial' if n == 1 else 'trials'}"
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Keeps Optuna from logging and from warning of what is experimental, inside and nowhere else."""
-    import optuna
-
-    level = optuna.logging.get_verbosity()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        optuna.logging.set_verbosity(level)
 
 
 def objectives(header: Header) -> list[str]:
@@ -163,8 +150,8 @@ def project(
     if not numbers:
         why = "no trial has ended yet" if ended or not completed else f"no completed trial has {' and '.join(m.name for m in chosen)}"
         raise ProjectionError(f"{header.name}: {why}; there is nothing to show")
-    rows = list(_rows(ledger, numbers))
-    axes = axes_of(ledger.plans(), header.defaults, [(row["plan_id"], row["config"]) for row in rows], few)
+    rows, plans = list(_rows(ledger, numbers)), ledger.plans()
+    axes = axes_of(plans, header.defaults, [(row["plan_id"], row["config"]) for row in rows], few)
     said = _reports(ledger, set(numbers), chosen[0]) if reports else {}
     limits = constraints_of(header)
     made = [_trial(row, axes, chosen, limits, header, said.get(row["trial"], {}), attributes) for row in rows]
@@ -175,7 +162,8 @@ def project(
             directions=["minimize" if metric.direction == "min" else "maximize" for metric in chosen],
         )
     used = sum(trial.state == optuna.trial.TrialState.COMPLETE for trial in made)
-    return Projection(study, header, chosen, axes, completed, completed - usable, used, min(taken, used))
+    learnt = tuple(dict.fromkeys(name for plan in plans if (name := str(plan.sampler.get("sampler"))) in ADAPTIVE))
+    return Projection(study, header, chosen, axes, completed, completed - usable, used, min(taken, used), learnt)
 
 
 def _counts(ledger: LedgerReader, metrics: Sequence[Metric]) -> tuple[int, int, int]:

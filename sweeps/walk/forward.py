@@ -26,9 +26,10 @@ from results.leaderboard import LEGACY_LABEL
 from results.lock import WriterLock
 from results.metrics import Metric
 from results.reader import LedgerReader
+from sweeps.evaluator import Evaluator
 from sweeps.feed import Tally
 from sweeps.runner import LEDGER, run
-from sweeps.search import Evaluator, Search
+from sweeps.search import Search
 from sweeps.study import Study, StudyError
 from sweeps.walk import record
 from sweeps.walk.record import name_of
@@ -100,11 +101,12 @@ def walk_forward(
     home = Path(folder) / f"{study.name}{record.SUFFIX}"
     if fresh and home.exists():
         record.set_aside(home)
-    _keep(home, study, walk or Walk(), timeline, search, prepared)
-    if on_cut:
-        on_cut(timeline)
+    home.mkdir(parents=True, exist_ok=True)
     lock = WriterLock(home / record.WALK)
     try:
+        _keep(home, study, walk or Walk(), timeline, search, prepared)
+        if on_cut:
+            on_cut(timeline)
         made = _Walked(
             study, timeline, home, search, prepared, slots, address, on_progress or (lambda *_: None), on_window or (lambda _: None)
         )

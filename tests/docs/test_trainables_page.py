@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sweeps.search import Evaluator, Search
+from sweeps.evaluator import Evaluator
+from sweeps.search import Search
 from sweeps.study import Study
 from trainables.audit import audit
 from trainables.timeline import Protocol

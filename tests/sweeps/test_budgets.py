@@ -25,9 +25,9 @@ from sweeps.asked import unfinished
 from sweeps.budget_words import ended_by, in_words, words
 from sweeps.budgets import Budgeted, spent_before
 from sweeps.feed import Backlog, Point, Tally
-from sweeps.home import LEDGER
+from sweeps.home import LEDGER, header_of
 from sweeps.learning import LearningBacklog
-from sweeps.runner import _header, _sampler_spec
+from sweeps.runner import _sampler_spec
 from sweeps.search import Search
 from sweeps.study import StudyError
 from tests.sweeps.toy import Toy
@@ -67,7 +67,7 @@ class Desk:
         self.study = Study.parse({**TOY, **changes})
         self.search = Search(self.study)
         self.search.check()
-        header = _header(self.search, self.search.prepare())
+        header = header_of(self.search, self.search.prepare())
         path = folder / LEDGER
         self.ledger = Ledger.open(path) if path.exists() else Ledger.create(path, header)
         self.ledger.begin_session({})
@@ -306,9 +306,24 @@ def test_sessions_whose_trials_took_cards_are_paid_by_card(tmp_path: Path) -> No
     desk.close()
 
 
+def test_what_a_failure_took_stays_spent_when_it_is_tried_again(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, search={"sampler": "random", "trials": 50})
+    [good, bad] = desk.backlog.take(2)
+    desk.finish([good], 3600.0)
+    failure = ResultRow(bad.index, bad.config_id, bad.config, "failed", None, 3600.0, "it broke")
+    desk.ledger.accept(desk.ledger.open_attempt(desk.plan.plan_id, 1), [failure])
+    desk.close()
+    with Ledger.open(tmp_path / LEDGER) as ledger:
+        ledger.begin_session({})
+        before = spent_before(ledger, stepping=False)
+        assert ledger.reopen_failed() == [bad.index]
+        assert spent_before(ledger, stepping=False) == before
+        assert before.worker_hours == pytest.approx(2.0)
+
+
 def test_a_budget_is_no_part_of_an_identity(tmp_path: Path) -> None:
     searches = [Search(Study.parse({**TOY, **more})) for more in ({}, {"stop": {"trials": 5}})]
-    plain, bounded = (_header(search, search.prepare()) for search in searches)
+    plain, bounded = (header_of(search, search.prepare()) for search in searches)
     assert plain.context_id == bounded.context_id
     assert config_ids(plain.context_id, [{"x": 1}], plain.defaults) == config_ids(bounded.context_id, [{"x": 1}], bounded.defaults)
 

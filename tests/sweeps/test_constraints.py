@@ -15,7 +15,8 @@ import yaml
 from results import Header, Ledger, ResultRow, config_ids, series
 from results.constraints import parse
 from sweeps.evidence import judge
-from sweeps.runner import LEDGER, Search, _header
+from sweeps.home import header_of
+from sweeps.runner import LEDGER, Search
 from sweeps.study import Study, StudyError
 
 Command = Callable[..., Any]
@@ -43,7 +44,7 @@ def folder(file: Path, tmp_path: Path) -> Path:
     home = tmp_path / "runs" / "toy"
     home.mkdir(parents=True)
     search = Search(Study.load(file))
-    header: Header = _header(search, search.prepare())
+    header: Header = header_of(search, search.prepare())
     configs = [search.config(c) for c in search.sampler.configs(0, 10)]
     ids = config_ids(header.context_id, configs, header.defaults)
     rows = [
@@ -92,7 +93,7 @@ def test_constraints_change_neither_the_context_nor_an_identity(file: Path) -> N
     contexts = set()
     for item in ("constraints=", "constraints=[cost < 3, share > -5%]"):
         search = Search(Study.load(file, [item]))
-        header = _header(search, search.prepare())
+        header = header_of(search, search.prepare())
         contexts.add((header.context_id, *config_ids(header.context_id, search.sampler.configs(0, 10), header.defaults)))
     assert len(contexts) == 1
 

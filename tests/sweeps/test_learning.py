@@ -17,11 +17,13 @@ import pytest
 from cluster.packs import PackResult, isolate
 from results import Ledger
 from sweeps import Study, run
-from sweeps.asked import asked, unfinished
+from sweeps.asked import asked, searches, unfinished
+from sweeps.evaluator import Evaluator
 from sweeps.feed import StudyFeed, Tally
+from sweeps.home import header_of
 from sweeps.learning import LearningBacklog
-from sweeps.runner import LEDGER, _header, _sampler_spec, verify
-from sweeps.search import Evaluator, Search
+from sweeps.runner import LEDGER, _sampler_spec, verify
+from sweeps.search import Search
 from sweeps.study import StudyError
 from sweeps.suggestions import LEARNT, SUGGESTED, distinct
 
@@ -67,7 +69,7 @@ class Driver:
         home = self.folder / self.study.name
         home.mkdir(parents=True, exist_ok=True)
         path = home / LEDGER
-        ledger = Ledger.open(path) if path.exists() else Ledger.create(path, _header(search, prepared))
+        ledger = Ledger.open(path) if path.exists() else Ledger.create(path, header_of(search, prepared))
         evaluator, rng, delivered = Evaluator(self.study, prepared.defaults), np.random.default_rng(self.order), 0
         try:
             ledger.begin_session({})
@@ -134,18 +136,29 @@ def test_without_waiting_for_each_other_batches_still_run_every_point_once_throu
 
 
 def test_more_trials_go_on_where_fewer_ended_and_are_what_asking_for_all_had_been(tmp_path: Path):
-    grown = Driver(tmp_path / "grown", study(search={"trials": 24}))
+    grown = Driver(tmp_path / "grown", study(search={"trials": 22}))  # not a whole number of batches
     grown.work()
     first = grown.points()
     grown.study = study(search={"trials": 60})
     tally = grown.work()
-    assert (tally.known, tally.done) == (24, 36)
-    assert grown.points()[:24] == first
+    assert (tally.known, tally.done) == (22, 38)
+    assert grown.points()[:22] == first
     whole = Driver(tmp_path / "whole", study())
     whole.work()
     assert grown.points() == whole.points()
     grown.certificate()
     assert max(grown.calls.values()) == 1
+
+
+def test_an_option_that_is_left_at_its_default_is_no_part_of_what_a_search_is():
+    plain, said = (
+        study(search={"batch": None, "deterministic": False}),
+        study(search={"batch": None, "deterministic": False, "warm_start": []}),
+    )
+    spec = _sampler_spec(Search(plain))
+    assert spec == _sampler_spec(Search(said)) and not {"batch", "deterministic", "startup", "enqueue", "warm_start", "replicates"} & set(
+        spec
+    )
 
 
 def test_a_finite_space_is_worked_off_without_repeating_and_ends(tmp_path: Path):
@@ -178,8 +191,10 @@ def test_points_to_be_tried_first_come_first_and_complete(tmp_path: Path):
     assert driver.points()[0] == best
     with pytest.raises(StudyError, match=r"search.enqueue\[0\].*not a point of the space; tlit: not in the space"):
         Search(study(search={"enqueue": [{**best, "tlit": 1}]})).check()
-    with pytest.raises(StudyError, match=r"search.enqueue\[0\].*give each of x, y, rate, mode, tilt a value it has"):
+    with pytest.raises(StudyError, match=r"search.enqueue\[0\].*not a point of the space; it lacks y, rate, mode, tilt"):
         Search(study(search={"enqueue": [{"x": 1.0}]})).check()
+    with pytest.raises(StudyError, match=r"search.enqueue\[0\].*not a point of the space; x is -5"):
+        Search(study(search={"enqueue": [{**best, "x": 7}]})).check()
     with pytest.raises(StudyError, match=r"search.enqueue: random does not learn from results"):
         Search(study(search={"sampler": "random", "enqueue": [best], "batch": None, "deterministic": False})).check()
 
@@ -244,10 +259,27 @@ def test_how_far_a_search_is_and_what_it_was_can_be_read_without_running_it(tmp_
     assert 0 < then.known < then.points == 60
     assert then.words().startswith("plan 1: tpe, 60 trials")
     assert unfinished(tmp_path / "valley").startswith(f"{then.known} of 60 have a result")
+    left = verify(tmp_path / "valley")
+    assert left.incomplete and left.points == 60 and left.missing == 60 - then.known
     driver.work()
-    assert unfinished(tmp_path / "valley") == ""
+    assert unfinished(tmp_path / "valley") == "" and verify(tmp_path / "valley").ok
     [then] = asked(tmp_path / "valley")
     assert then.known == then.points == 60
+
+
+def test_each_search_of_a_study_is_read_back_with_its_own_options(tmp_path: Path):
+    grid = study(space={"x": [-1, 0, 1]}, search={"sampler": "grid", "trials": None, "batch": None, "deterministic": False})
+    learns = study(search={"trials": 8, "batch": 4, "startup": 3})
+    replicated = study(space={"x": {"uniform": [-5, 4]}}, search={"trials": 8, "batch": 4, "replicates": {"k": [1, 2]}})
+    for i, first in enumerate((grid, learns)):
+        for each in (first, replicated, learns, grid):
+            search, home = Search(each), tmp_path / str(i)
+            home.mkdir(exist_ok=True)
+            path = home / LEDGER
+            with Ledger.open(path) if path.exists() else Ledger.create(path, header_of(search, search.prepare())) as ledger:
+                ledger.add_plan(search.space.to_dict(), _sampler_spec(search), search.sampler.size)
+                found = {then.search.sampler + str(len(then.search.replicates)): then.search for _, then in searches(ledger)}
+        assert found == {"grid0": grid.search, "tpe0": learns.search, "tpe1": replicated.search}
 
 
 def test_nothing_is_handed_out_that_is_not_in_the_ledger(tmp_path: Path):

@@ -17,8 +17,9 @@ from results import Ledger, ResultRow, config_ids, series
 from sweeps import Study, StudyResult, open_study
 from sweeps.commands.results import _looks, describe
 from sweeps.evidence import judge
+from sweeps.home import header_of
 from sweeps.opened import OpenStudy
-from sweeps.runner import LEDGER, Search, _header, _sampler_spec
+from sweeps.runner import LEDGER, Search, _sampler_spec
 from sweeps.study import StudyError
 
 Command = Callable[..., Any]
@@ -44,7 +45,7 @@ def ask(file: Path, *options: str, done: int | None = None, returns: np.ndarray 
     """Asks for a search as `run` does, without Ray: the first `done` points get a result; returns the folder of studies."""
     study = Study.load(file, options)
     search = Search(study)
-    header = _header(search, search.prepare())
+    header = header_of(search, search.prepare())
     home = file.parent / "runs" / study.name
     home.mkdir(parents=True, exist_ok=True)
     size = search.sampler.size

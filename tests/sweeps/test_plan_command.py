@@ -15,8 +15,9 @@ from results import Ledger, ResultRow
 from results.identity import config_ids
 from results.reports import ReportRow
 from sweeps.commands.plan import cost_lines, known_lines
+from sweeps.home import header_of
 from sweeps.planning.estimate import Lanes, Span, cards, lanes_of
-from sweeps.planning.recorded import Known, count_known, header_of, recorded_pace, siblings
+from sweeps.planning.recorded import Known, count_known, recorded_pace, siblings
 from sweeps.runner import LEDGER
 from sweeps.search import Search
 from sweeps.study import Study
@@ -175,6 +176,7 @@ def test_recorded_curves_say_what_stopping_saves_and_which_rule_does_best(comman
     low, high = map(int, re.findall(r"^(\d+) to (\d+) s on 2 CPUs, .* if no trial is stopped$", line("time", done.out))[0])
     assert 29 <= low <= 31 and 49 <= high <= 51
     assert "of 8 of the 16 trials on record" in done.out
+    assert "Sets of 8 stand for 24 trials, of which more meet at a rung: fewer steps than shown." in done.out
     own = next(row for row in done.out.splitlines() if row.rstrip().endswith("own"))
     assert re.match(r" asha +3 +4 +\d+% +\d+–\d+% +0% +\d+–\d+% +0 ", own)
     assert re.search(r"Suggested: scheduler: \{kind: asha, grace: 1, factor: 4\}", done.out)

@@ -21,6 +21,7 @@ from results.reports import ReportRow
 from search_spaces import Space
 from sweeps.plots import optuna_file
 from sweeps.plots.axes import distribution_of
+from sweeps.plots.figures import importance_notes
 from sweeps.plots.importance import LEAST, importances, sample_of
 from sweeps.plots.projection import ProjectionError, project
 
@@ -36,6 +37,7 @@ def ledger_of(
     defaults: Mapping[str, Any] | None = None,
     constraints: Sequence[str] = (),
     stopped: Sequence[int] = (),
+    sampler: str = "grid",
 ) -> Path:
     """A study on disk whose trials had these configurations and scores; None is a failure."""
     context = {"trainable": "t", "version": "1", "data_fingerprint": "d", "protocol": {"defaults": dict(defaults or {})}, "seed": 1}
@@ -45,7 +47,7 @@ def ledger_of(
     with Ledger.create(path, header) as ledger:
         ledger.begin_session({})
         for space, configs in searches:
-            plan = ledger.add_plan(space, {"sampler": "grid"}, len(configs))
+            plan = ledger.add_plan(space, {"sampler": sampler}, len(configs))
             ids = config_ids(header.context_id, configs, header.defaults)
             rows = []
             for i, (config, key) in enumerate(zip(configs, ids, strict=True), plan.offset):
@@ -187,6 +189,16 @@ def test_importance_of_pure_noise_seldom_exceeds_chance(tmp_path: Path) -> None:
         with Ledger.open(path, readonly=True) as ledger:
             beyond += sum(row.beyond_chance for row in importances(sample_of(ledger, None)).rows)
     assert beyond <= 8  # 48 parameters, of which one in twenty is expected
+
+
+@pytest.mark.parametrize("sampler", ["grid", "tpe"])
+def test_that_a_sampler_gathered_the_trials_is_said_with_their_importance(tmp_path: Path, sampler: str) -> None:
+    rng = np.random.default_rng(2)
+    path = ledger_of(tmp_path, [grid({"a": [1, 2, 3, 4, 5], "b": [1, 2, 3, 4, 5]})], lambda c: [rng.normal(), 0.0, 1.0], sampler=sampler)
+    with Ledger.open(path, readonly=True) as ledger:
+        notes = " ".join(importance_notes(importances(sample_of(ledger, None))))
+    assert ("Suggested by tpe, which gathers trials" in notes) == (sampler == "tpe")
+    assert ("Below it, a parameter is noise." in notes) == (sampler == "grid")
 
 
 def test_a_conditional_parameter_is_ranked_and_named(tmp_path: Path) -> None:

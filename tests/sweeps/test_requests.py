@@ -18,12 +18,14 @@ import pytest
 from cluster.packs import PackResult, isolate
 from results import Ledger
 from sweeps import Study, open_study
+from sweeps.evaluator import Evaluator
 from sweeps.feed import StudyFeed, Tally
+from sweeps.home import header_of
 from sweeps.inbox import STOP_ASKED, TURNED_DOWN, Inbox, answer_to
 from sweeps.learning import LearningBacklog
 from sweeps.requests import FOLDER, LARGEST, REFUSED, RequestError, ask, names, parse
-from sweeps.runner import LEDGER, _header, _sampler_spec, verify
-from sweeps.search import Evaluator, Search
+from sweeps.runner import LEDGER, _sampler_spec, verify
+from sweeps.search import Search
 from sweeps.suggestions import SUGGESTED
 
 Command = Callable[..., Any]
@@ -47,7 +49,7 @@ def session(folder: Path, study: Study, between: Callable[[int], None] = lambda 
     home.mkdir(parents=True, exist_ok=True)
     path, evaluated, stopped = home / LEDGER, list[int](), list[bool]()
     evaluator = Evaluator(study, prepared.defaults)
-    with Ledger.open(path) if path.exists() else Ledger.create(path, _header(search, prepared)) as ledger:
+    with Ledger.open(path) if path.exists() else Ledger.create(path, header_of(search, prepared)) as ledger:
         ledger.begin_session({})
         plan, tally = ledger.add_plan(search.space.to_dict(), _sampler_spec(search), search.sampler.size), Tally(search.sampler.size)
         backlog = LearningBacklog(search, ledger, plan, lambda points: set(), tally, folder)
@@ -119,6 +121,20 @@ def test_a_request_delivered_twice_is_carried_out_once(tmp_path: Path) -> None:
     made = session(tmp_path, learning(), twice)
     assert made.count(777) == 1 and len(made) == 6 and names(home) == []
     assert len([d for d in events(home, SUGGESTED) if "request" in d]) == 1 and not events(home, TURNED_DOWN)
+
+
+def test_a_number_beyond_any_float_is_refused_and_the_search_goes_on(tmp_path: Path) -> None:
+    home = tmp_path / "learn"
+    home.mkdir()
+    ask(home, "enqueue", point={"x": 10**400})
+    assert len(session(tmp_path, learning())) == 6 and names(home) == []
+    assert "not a point of the space" in events(home, TURNED_DOWN)[0]["why"]
+
+
+def test_a_file_where_requests_would_be_is_nobodys_request(tmp_path: Path) -> None:
+    (tmp_path / "learn").mkdir()
+    (tmp_path / "learn" / FOLDER).write_text("")
+    assert len(session(tmp_path, learning())) == 6
 
 
 def test_a_kill_between_the_event_and_the_file_does_not_carry_it_out_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -216,9 +232,9 @@ def test_what_cannot_be_asked_is_told_at_once(tmp_path: Path, command: Command) 
     home = tmp_path / "learn"
     for args, told in [
         (("enqueue", "lern", "--set", "x=1"), "Did you mean 'learn'?"),
-        (("enqueue", "learn", "--set", "x=2000"), "is not a point of the space; give each of x a value it has"),
+        (("enqueue", "learn", "--set", "x=2000"), "is not a point of the space; x is 0 … 1000"),
         (("enqueue", "learn", "--set", "q=1"), "q: not in the space"),
-        (("enqueue", "learn"), "give each of x a value it has"),
+        (("enqueue", "learn"), "it lacks x"),
         (("enqueue", "learn", "--set", "x"), "write name=value"),
         (("enqueue", "learn", "--set", "x=1", "--set", "space.x=2"), "x is given twice"),
         (("enqueue", "learn", "--set", f"x={made[3]}"), "trial 3 of learn is this configuration already"),
@@ -240,7 +256,7 @@ def test_a_sampler_that_does_not_learn_sends_to_extend(runs: Path, command: Comm
     inside = command("enqueue", "toy", "--set", "x=2", "--set", "shape=flat", "--dir", runs)
     assert inside.code == 2 and "this point is in its plan already" in inside.err
     outside = command("enqueue", "toy", "--set", "x=9", "--set", "shape=flat", "--dir", runs)
-    assert outside.code == 2 and "is not a point of the space; give each of x, shape a value it has" in outside.err
+    assert outside.code == 2 and "is not a point of the space; " in outside.err
 
 
 STEPS = """\

@@ -13,7 +13,8 @@ import pytest
 from cluster.packs import PackError
 from results.metrics import Metric
 from sweeps import Study
-from sweeps.search import Evaluator, Search
+from sweeps.evaluator import Evaluator
+from sweeps.search import Search
 from sweeps.study import StudyError
 from tests.sweeps.toy import Toy
 from trainables.contract import Context, Evaluation, Prepared, TrainableError

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +15,15 @@ import pytest
 
 from cluster.session import ray_session
 from results import Ledger
+from results.lock import WriterLock
 from results.metrics import Metric
+from results.records import LedgerLocked
 from sweeps import Study, StudyError
+from sweeps.evaluator import Evaluator
 from sweeps.evidence import count_looks
 from sweeps.promote import promote
 from sweeps.runner import LEDGER, verify
-from sweeps.search import Evaluator, Search
+from sweeps.search import Search
 from sweeps.walk import record as walk_record
 from sweeps.walk.forward import Walk, walk_forward
 from sweeps.walk.result import DEFAULT, FIRST, MODAL, WALKED, WalkResult, Windowed
@@ -84,6 +89,31 @@ def test_a_walk_that_was_broken_off_goes_on_and_repeats_nothing(walked: WalkResu
     again = walk_forward(study(), WALK, walked.folder.parent, on_window=seen.append)  # no Ray is running: nothing is searched
     assert again.table().equals(walked.table()) and len(seen) == 3
     assert all(len(events(walked.folder / f"window-0{k}", "session_started")) == 1 for k in (1, 2, 3))
+
+
+def test_asked_to_stop_while_a_window_is_searched_its_winner_stays_open(tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def ask_once(k: int, n: int, name: str, tally: Any) -> None:
+        if not asked:
+            asked.append(k)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    stopped = walk_forward(study(), replace(WALK, windows=1), tmp_path, on_progress=ask_once)
+    home = tmp_path / "edge.walk" / "window-01"
+    assert stopped.stopped and not stopped.windows and events(home, walk_record.OPENED) == []
+    with Ledger.open(home / LEDGER, readonly=True) as ledger:
+        assert ledger.sessions()[-1]["reason"] == "stopped" and ledger.counts()["trials"] < 4
+
+
+def test_a_walk_that_another_process_is_at_is_left_as_it_is(tmp_path: Path) -> None:
+    home = tmp_path / "edge.walk"
+    home.mkdir()
+    lock = WriterLock(home / walk_record.WALK)
+    with pytest.raises(LedgerLocked):
+        walk_forward(study(), WALK, tmp_path)
+    lock.release()
+    assert walk_record.read_walk(home) is None
 
 
 @pytest.mark.ray
