@@ -172,7 +172,10 @@ class Search:
         drawn = None if unknown else axes.drawn({**self.study.fixed, **given})
         if drawn is None:
             raise StudyError(f"{where}: {dict(given)} is not a point of the space; {self._amiss(axes, given, unknown)}")
-        return axes.point(drawn)
+        point = axes.point(drawn)
+        if absent := sorted(set(given) - set(point)):
+            raise StudyError(f"{where}: {dict(given)} is not a point of the space; {', '.join(absent)}: not there with the others' values")
+        return point
 
     def _amiss(self, axes: Axes, given: Mapping[str, Any], unknown: list[str]) -> str:
         """Says what keeps a mapping from being a point."""

@@ -193,6 +193,8 @@ def test_points_to_be_tried_first_come_first_and_complete(tmp_path: Path):
         Search(study(search={"enqueue": [{**best, "tlit": 1}]})).check()
     with pytest.raises(StudyError, match=r"search.enqueue\[0\].*not a point of the space; it lacks y, rate, mode, tilt"):
         Search(study(search={"enqueue": [{"x": 1.0}]})).check()
+    with pytest.raises(StudyError, match=r"search.enqueue\[0\].*not a point of the space; tilt: not there with the others' values"):
+        Search(study(search={"enqueue": [{**best, "mode": "plain"}]})).check()
     with pytest.raises(StudyError, match=r"search.enqueue\[0\].*not a point of the space; x is -5"):
         Search(study(search={"enqueue": [{**best, "x": 7}]})).check()
     with pytest.raises(StudyError, match=r"search.enqueue: random does not learn from results"):
