@@ -155,6 +155,7 @@ def _attrs(ledger: LedgerReader, ranked: Metric, constraints: Sequence[Constrain
         "profile": profile(header),
         "constraints": [str(item) for item in constraints],
         "meeting": ledger.count_meeting(constraints) if constraints else trials,
+        "blank": ledger.count_blank(ranked.name),
     }
 
 
@@ -282,6 +283,8 @@ def _caption(attrs: dict[Any, Any], hidden: list[str], all_meet: bool) -> str:
     if attrs.get("constraints") and attrs["meeting"]:
         mark = "" if all_meet else f"; {UNMET} does not"
         lines.append(f"{attrs['meeting']:,} of {attrs['trials']:,} trials meet {' and '.join(attrs['constraints'])}{mark}")
+    if attrs.get("blank"):
+        lines.append(f"{attrs['blank']:,} of {attrs['trials']:,} trials have no {attrs['metric']} (n/a)")
     if attrs.get("constants"):
         lines.append("same in every row: " + ", ".join(f"{name}={format_parameter(value)}" for name, value in attrs["constants"].items()))
     if hidden:

@@ -182,6 +182,12 @@ class LedgerReader:
         found = self.rows(query)
         return int(found[0]["n"])
 
+    def count_blank(self, metric: str) -> int:
+        """Return how many completed trials have no value of a metric."""
+        trials, column = self.tables.trials, self.tables.metric(metric)
+        query = sa.select(sa.func.count().label("n")).select_from(trials).where(column.is_(None), trials.c.status == "completed")
+        return int(self.rows(query)[0]["n"])
+
     def _met(self, constraints: Sequence[Constraint]) -> sa.ColumnElement[bool]:
         """True or false, never NULL: n/a does not meet."""
         columns = [(item, self.tables.metric(item.metric)) for item in constraints]

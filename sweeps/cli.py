@@ -177,7 +177,7 @@ def validate(study: StudyArg, set_: SetOpt = None) -> None:
         say(f"Stops at {in_words(search.budget, next(m for m in search.trainable.metrics if m.name == search.objective))}.")
     for line in cli_steps.scheduler_lines(search):
         say(line)
-    say(f"Valid: {search.sampler.size:,} configurations ({loaded.search.sampler}), ranked by {search.objective}.")
+    say(f"Valid: {search.sampler.size:,} configurations ({search.method_words}), ranked by {', '.join(search.objectives)}.")
 
 
 @data_app.command("check")

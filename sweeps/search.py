@@ -112,6 +112,11 @@ class Search:
         return choose(self.space, self.study.search.trials, self.goal) if name == "auto" else name
 
     @property
+    def method_words(self) -> str:
+        """The sampler for people: what the file has, and what `auto` stands for."""
+        return self.method if self.study.search.sampler == self.method else f"{self.study.search.sampler}: {self.method}"
+
+    @property
     def learns(self) -> bool:
         """Whether the sampler learns from results, so that its points are not known beforehand."""
         return self.method in ADAPTIVE

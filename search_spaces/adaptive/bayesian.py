@@ -26,6 +26,7 @@ REMEMBERED: Final = 300
 BEST: Final = 100
 STARTUP: Final = 10
 POPULATION: Final = 50
+FAILURE: Final = 1e6  # by how much a failure breaks its constraint, of which those of metrics are relative
 GP_BATCH: Final = 8  # suggestions of one batch from the Gaussian process, of 0.1 to 1 s each; TPE fills the rest
 GP_TRIALS: Final = 300  # outcomes from which fitting it (cubic in their number) no longer pays
 GENETIC: Final = ("nsga2", "nsga3")
@@ -123,7 +124,8 @@ class Bayesian:
         ended = [i for i, seen in enumerate(known) if seen.outcome is not None and seen.outcome.values]
         sign = -1.0 if self.goal.directions[0] == "max" else 1.0
         best = heapq.nsmallest(BEST, ended, key=lambda i: _rank(known[i].outcome or FAILED, sign))
-        keep = {*best, *ended[-(REMEMBERED - BEST) :], *(i for i, seen in enumerate(known) if seen.outcome is None)}
+        latest = [i for i, seen in enumerate(known) if seen.outcome is not None][-(REMEMBERED - BEST) :]
+        keep = {*best, *latest, *(i for i, seen in enumerate(known) if seen.outcome is None)}
         return [known[i] for i in sorted(keep)]
 
     def _trial(self, seen: Seen) -> optuna.trial.FrozenTrial | None:
@@ -149,11 +151,16 @@ class Bayesian:
         outcome = seen.outcome
         if outcome is None:
             return create_trial(state=TrialState.RUNNING, **common)
-        if len(self.goal.directions) > 1 and (not outcome.values or outcome.step is not None):
-            return create_trial(state=TrialState.FAIL, **common)
+        if not outcome.values and self.kind == "gp":
+            return create_trial(state=TrialState.FAIL, **common)  # it would take any value we gave it for a measured one
+        if outcome.step is not None and len(self.goal.directions) > 1:
+            return create_trial(state=TrialState.FAIL, **common)  # nobody knows where such a one belongs in a front
+        # A failure breaks a constraint of its own by more than any other, so it is worse than all that have values.
+        bounds = outcome.violations or (0.0,) * self.goal.constraints
+        common["constraints"] = {f"c{i}": violation for i, violation in enumerate(bounds)}
+        common["constraints"]["failed"] = 0.0 if outcome.values else FAILURE
         if not outcome.values:
-            return create_trial(state=TrialState.PRUNED, **common)  # so that TPE counts it as worse than all others
-        common["constraints"] = {f"c{i}": violation for i, violation in enumerate(outcome.violations)} or None
+            return create_trial(values=[0.0] * len(self.goal.directions), **common)
         if outcome.step is not None:
             return create_trial(state=TrialState.PRUNED, intermediate_values={outcome.step: outcome.values[0]}, **common)
         return create_trial(values=list(outcome.values), **common)

@@ -80,7 +80,7 @@ def plan(
         say(Text.assemble((loaded.name, "bold"), f"  {loaded.description}"))
         for name, value in made.summary:
             say(f"  {name:<12} {value}")
-        say(f"  {'space':<12} {search.sampler.size:,} configurations ({loaded.search.sampler})")
+        say(f"  {'space':<12} {search.sampler.size:,} configurations ({search.method_words})")
         for words in scheduler_lines(search):
             say(words)
         if made.timeline is not None:
@@ -217,12 +217,14 @@ class _Estimate:
         return [trainable.last_step({**self.made.defaults, **self.search.config(p)}) for p in self.search.sampler.configs(start, stop)]
 
     def _wall(self, pace: Pace, left: int) -> Span:
-        from sweeps.planning.estimate import time_of_packs, time_of_trials
+        from sweeps.planning.estimate import Span, time_of_asking, time_of_packs, time_of_trials
         from sweeps.planning.recorded import start_ups
 
         start = start_ups(self.found)
         if not self.stepping:
-            return time_of_packs(pace, left, self.lanes, start)
+            learns = self.search.learns
+            work = time_of_packs(pace, left, self.lanes, start, self.search.batch if learns else 0)
+            return Span(*map(sum, zip(work, time_of_asking(self.search.method, left), strict=True))) if learns else work
         size = self.search.sampler.size
         lasts = [self._last_steps(k * size // min(size, _SAMPLE), k * size // min(size, _SAMPLE) + 1)[0] for k in range(min(size, _SAMPLE))]
         return time_of_trials(pace, left, lasts, self.lanes, start, self.search.study.seed)

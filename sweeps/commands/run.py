@@ -64,7 +64,7 @@ def run_loaded(
     def prepared(made: Any, tally: Any) -> None:
         progress.prepared()
         show_prepared(loaded, made)
-        say(f"  {'space':<12} {tally.total:,} configurations ({loaded.search.sampler})")
+        say(f"  {'space':<12} {tally.total:,} configurations ({search.method_words})")
         if search.budget and metric:
             say(f"  {'stop':<12} {in_words(search.budget, metric)}")
 

@@ -40,6 +40,14 @@ class Span(NamedTuple):
 
 
 AS_MEASURED = Span(1.0, 1.0)
+# Seconds of a suggestion, on two cores alone and with work beside.
+ASKING = {
+    "tpe": Span(0.004, 0.02),
+    "gp": Span(0.1, 1.5),
+    "cmaes": Span(0.0001, 0.002),
+    "nsga2": Span(0.001, 0.02),
+    "nsga3": Span(0.001, 0.02),
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,14 +117,27 @@ class Lanes:
         return self.cards or float(self.slots)
 
 
-def time_of_packs(pace: Pace, left: int, lanes: Lanes, start: Span) -> Span:
-    """Returns the wall time of configurations that are evaluated in packs: left × seconds / slots + start-up."""
+def time_of_packs(pace: Pace, left: int, lanes: Lanes, start: Span, batch: int = 0) -> Span:
+    """Returns the wall time of configurations that are evaluated in packs: left × seconds / slots + start-up.
+
+    Args:
+        pace: Of the evaluations.
+        left: How many configurations.
+        lanes: What they run on.
+        start: Until the first pack.
+        batch: How many are known at once, of a search that learns; no pack is larger. 0 is all.
+    """
     busy = min(lanes.slots, left)
     ends = []
     for each, begin, handover in zip(pace.mean_of(left), start, PACK_HANDOVER, strict=True):
-        packs = max(busy, left * each / PACK_SECONDS)
+        packs = max(busy, left * each / PACK_SECONDS, left * busy / batch if batch else 0)
         ends.append(begin + pace.warm + (left * each + packs * (pace.fixed + handover)) / max(busy, 1))
     return Span(*ends)
+
+
+def time_of_asking(method: str, left: int) -> Span:
+    """Returns the driver's time for suggestions, in which nobody evaluates; 0 of samplers that learn nothing."""
+    return ASKING.get(method, Span(0.0, 0.0)).times(left)
 
 
 def makespan(durations: Sequence[float], slots: int) -> float:

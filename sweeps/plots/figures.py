@@ -107,9 +107,11 @@ def drawing(
         raise ProjectionError(f"{kind}: no such figure; there are {', '.join(KINDS)}")
     if params and not how.params:
         raise ProjectionError(f"--params: {kind} has no parameters to choose; {', '.join(k for k in KINDS if KINDS[k].params)} have")
-    _check_metrics(ledger.header, kind, metrics or objectives(ledger.header))
+    goals = objectives(ledger.header)
+    metrics = list(metrics or ()) or (goals if kind == "pareto" else goals[:1])
+    _check_metrics(ledger.header, kind, metrics)
     if kind == "importance":
-        found = sample_of(ledger, metrics[0] if metrics else None)
+        found = sample_of(ledger, metrics[0])
     else:
         found = project(ledger, metrics, most=how.most, best=how.best, ended=how.ended, reports=kind == "intermediate")
     _check_trials(kind, found)

@@ -133,6 +133,17 @@ def test_failures_and_early_stops_are_learnt_from():
         assert np.mean([abs(s.point["x"] - 1) < 1 for s in late]) > 0.5
 
 
+def test_failures_are_avoided_where_there_are_two_objectives_too():
+    space = Space.parse({"x": {"uniform": [-5, 5]}})
+
+    def two(p: dict[str, Any]) -> Outcome:
+        return FAILED if p["x"] < 1 else Outcome((-abs(p["x"] - 3), p["x"]))  # the end of the front lies beside what fails
+
+    found = search(make_suggester("tpe", space, Goal(("max", "min")), batch=10, seed=0), 150, 10, two)
+    early, late = (np.mean([s.outcome == FAILED for s in part]) for part in (found[:40], found[-40:]))
+    assert late < early / 2
+
+
 def test_a_minimum_is_looked_for_where_less_is_better():
     space = Space.parse(PLAIN)
     for name in ("tpe", "cmaes"):
