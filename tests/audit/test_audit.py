@@ -85,6 +85,7 @@ def test_a_symbol_that_vanishes_has_moved():
     assert [move.symbol for move in found.moves] == [PANEL.symbols[0]]
 
 
+@pytest.mark.slow
 def test_a_finding_says_which_raw_column_of_the_future_was_read():
     report = audit(LeakyForecasts(later_step), DATA, SETTINGS, CONFIGS[:1], cuts=2, checks=("future",))
     found = report.finding("future")

@@ -72,6 +72,7 @@ def reference_sums(inputs: SelectorInputs, config: dict, start: Start) -> dict[i
     }
 
 
+@pytest.mark.slow
 def test_every_start_equals_the_reference_started_there():
     held = later = 0
     for seed in range(150):

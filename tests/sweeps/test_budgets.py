@@ -371,6 +371,7 @@ def test_words_name_the_rule_its_numbers_and_when() -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_the_command_says_what_ended_a_study_what_to_change_and_runs_nothing_again(tmp_path: Path, one_ray: int, command: Any) -> None:
     file = tmp_path / "my.yaml"

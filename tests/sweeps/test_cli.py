@@ -365,6 +365,7 @@ def test_a_study_with_all_results_runs_again_without_work(command: Command, runs
     assert widest("\n".join(line for line in done.out.splitlines() if "--dir" not in line)) <= 80
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_study_of_failures_says_so_and_what_to_do_whenever_it_is_run(command: Command, toy_file: Path, tmp_path: Path) -> None:
     for first in (True, False):

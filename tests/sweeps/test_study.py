@@ -102,7 +102,7 @@ def test_a_parameter_a_trainable_refuses_is_found_where_it_is_written_fixed_or_s
         (
             "sampler: grid",
             "sampler: gird",
-            "FILE, line 15: search.sampler: 'gird' is unknown; use one of grid, random, qmc. Did you mean 'grid'?",
+            "FILE, line 15: search.sampler: 'gird' is unknown; use one of grid, random, qmc, auto, tpe, gp, cmaes,",
         ),
         ("sampler: grid", "trials: 0", "FILE, line 15: search.trials: give a whole number of at least 1 (it is 0)"),
         ("sampler: grid", "trials: many", "FILE, line 15: search.trials: give a whole number (it is 'many')"),
