@@ -130,10 +130,12 @@ def status(
 
 def _status_row(home: Path, ledger: Any) -> list[str | Text]:
     from sweeps.asked import state_of
+    from sweeps.suggestions import family_of
 
     counts, sessions, plans, header = ledger.counts(), ledger.sessions(), ledger.plans(), ledger.header
     last = sessions[-1] if sessions else {}
     best = ledger.top(header.objective, n=1)[header.objective].dropna() if counts["completed"] else ()
+    searches = len({family_of(plan) for plan in plans})  # asked for more trials, one is still the same
     return [
         home.name,
         state_of(home, ledger),
@@ -141,7 +143,7 @@ def _status_row(home: Path, ledger: Any) -> list[str | Text]:
         f"{counts['stopped']:,}",
         f"{counts['failed']:,}",
         # Of the latest search: plans may share points, so their sum says nothing.
-        (f"{plans[-1].count:,}" if len(plans) == 1 else f"{plans[-1].count:,} (search {len(plans)})") if plans else "–",
+        (f"{plans[-1].count:,}" if searches == 1 else f"{plans[-1].count:,} (search {searches})") if plans else "–",
         "–" if not len(best) else f"{header.objective} {next(iter(best)):.4g}",
         str(last.get("started", ""))[:16].replace("T", " "),
     ]

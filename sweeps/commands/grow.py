@@ -199,13 +199,22 @@ def retry(
         return
     which = ["--failed"] if failed else [str(trial) for trial in trials or ()]
     again = command_for("retry", home.name, dir, *which, *_options((), None, slots, cluster))
+    codes = []
     for made, numbers in found:
         listed = ", ".join(map(str, numbers[:20])) + (" …" if len(numbers) > 20 else "")
         say(f"{home.name}: {many(len(numbers), 'failed trial')} to be evaluated again ({listed}).")
-        if not dry_run:
+        if dry_run:
+            continue
+        try:
             cli_run.run_loaded(
                 made, dir, lambda: again, top=top, retry_failed=numbers, slots=slots, cluster=cluster, retry=_retry(home, dir)
             )
+        except typer.Exit as ended:
+            if ended.exit_code != 1:  # somebody stopped it; a search in which all failed does not keep the others from being tried
+                raise
+            codes.append(ended.exit_code)
+    if codes:
+        raise typer.Exit(1)
 
 
 def _overrides(set_: list[str] | None, trials: int | None) -> list[str]:

@@ -291,7 +291,7 @@ def audit(
     rows: list[list[str | Text]] = [
         [finding.check, words[finding.passed], finding.stage or "", finding.detail] for finding in report.findings
     ]
-    out.print(table(("check", "", "stage", "what was found"), rows, title=f"{loaded.name}: audit of {len(configs)} configurations"))
+    out.print(table(("check", "", "stage", "what was found"), rows, title=f"{loaded.name}: audit of {many(len(configs), 'configuration')}"))
     for note in report.notes:
         say(Text(f"  {note}", "yellow"))
     if not isinstance(search.trainable, Traceable):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -108,7 +109,10 @@ def run_loaded(
         say(f"No trial was completed: {cli_steps.ended_words(counts)}; {cli_steps.why_command(loaded.name, dir)} says why.")
     if result.budget:
         say(Text.assemble(("Stopped: ", "bold"), f"{result.budget}. With another number it goes on: "))
-        say(Text(f"  {again()} --set {way_on(loaded.stop, result.rule)}=…", "bold"))
+        key = way_on(loaded.stop, result.rule)
+        # The number that is used up is given anew, wherever it was given before.
+        before = re.sub(rf" --(?:set '?{re.escape(key)}=[^\s']*'?|{re.escape(result.rule)} \S+)", "", again())
+        say(Text(f"  {before} --set {key}=…", "bold"))
     if result.stopped:
         say(Text.assemble("Stopped. Nothing is lost; the same command goes on: ", (again(), "bold")))
         raise typer.Exit(130)

@@ -188,7 +188,8 @@ def describe(made: WalkResult) -> list[tuple[str, str | Text]]:
         lines.append(("Sortino", f"{_ratio(made.lines[0].sortino)}, of daily returns{few}"))
     overall = made.overall
     why = "" if math.isfinite(overall) else f": {made.objective.name} is not positive in sample, or n/a"
-    lines.append(("efficiency", f"{_ratio(overall)}, mean {made.objective.name} out of sample over in sample{why}"))
+    of = "" if made.compared == len(made.windows) else f", of the {made.compared} of {len(made.windows)} windows that have both"
+    lines.append(("efficiency", f"{_ratio(overall)}, mean {made.objective.name} out of sample over in sample{of}{why}"))
     changes, chances = made.changes
     lines.append(("winner", f"changed {changes} of {many(chances, 'time')}" if chances else "one window"))
     if moving := [s for s in made.stability() if s.values > 1]:

@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from results.metrics import DAYS_PER_YEAR, Metric, max_drawdown, sharpe, sortino, total_return
 from results.validity import FLAT, Assessment, assess, confidence_intervals, optimal_block
@@ -153,9 +154,18 @@ class WalkResult:
     @property
     def overall(self) -> float:
         """The mean objective out of sample over the mean in sample, of the windows that have both; NaN as for one window."""
-        pairs = [(self._rate(w.inside, w.train), self._rate(self.outside(w), w.test)) for w in self.windows]
-        both = np.array([pair for pair in pairs if all(map(math.isfinite, pair))]).reshape(-1, 2)
+        both = self._both
         return self._ratio(*both.mean(axis=0)) if len(both) else _NAN
+
+    @property
+    def compared(self) -> int:
+        """How many windows have an objective in and out of sample."""
+        return len(self._both)
+
+    @cached_property
+    def _both(self) -> NDArray[np.float64]:
+        pairs = [(self._rate(w.inside, w.train), self._rate(self.outside(w), w.test)) for w in self.windows]
+        return np.array([pair for pair in pairs if all(map(math.isfinite, pair))]).reshape(-1, 2)
 
     def _rate(self, value: float, days: tuple[str, str]) -> float:
         if self.objective.name != "total_return" or not value > -1.0:
