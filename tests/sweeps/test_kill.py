@@ -45,7 +45,7 @@ def results(folder: Path, points: int) -> tuple[str, pd.DataFrame]:
 
 
 @pytest.mark.ray
-@pytest.mark.parametrize(("kills", "points"), [(1, 4_000), pytest.param(20, 20_000, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("kills", "points"), [(2, 4_000), pytest.param(20, 20_000, marks=pytest.mark.slow)])
 def test_a_killed_study_resumes_to_the_results_of_an_undisturbed_one(kills: int, points: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(kills)
     progress = []
