@@ -256,8 +256,8 @@ class LedgerReader:
         """
         return exporting.one_trial(self, which)
 
-    def events(self, kind: str | None = None, limit: int = 1000) -> list[dict[str, Any]]:
-        """Return the latest `limit` events, oldest first, details parsed."""
+    def events(self, kind: str | None = None, limit: int | None = 1000) -> list[dict[str, Any]]:
+        """Return the latest `limit` events, all with None, oldest first, details parsed."""
         events = self.tables.events
         statement = sa.select(events).order_by(events.c.seq.desc()).limit(limit)
         found = self.rows(statement if kind is None else statement.where(events.c.kind == kind))

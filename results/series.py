@@ -83,7 +83,7 @@ def read(ledger: LedgerReader, home: Path) -> tuple[list[bytes], NDArray[np.floa
     """
     accepted = ledger.accepted_attempts()
     found: dict[bytes, NDArray[np.float32]] = {}
-    for event in ledger.events(EVENT, limit=1_000_000):
+    for event in ledger.events(EVENT, limit=None):
         detail = event["detail"]
         path = home / FOLDER / detail["file"]
         if detail["attempt"] not in accepted or not path.is_file():

@@ -89,8 +89,8 @@ def _accepted(ledger: LedgerReader) -> int:
 
 def _refused(ledger: LedgerReader) -> int:
     """Return how many of these the ledger did not keep: refused beside an earlier result, or failures that were tried again."""
-    refused = (event["detail"] for event in ledger.events("rejected", limit=1_000_000))
-    return sum(detail["rows"] for detail in refused if detail["reason"] == _HAS_RESULT) + len(ledger.events("reopened", limit=1_000_000))
+    refused = (event["detail"] for event in ledger.events("rejected", limit=None))
+    return sum(detail["rows"] for detail in refused if detail["reason"] == _HAS_RESULT) + len(ledger.events("reopened", limit=None))
 
 
 def _examine(ledger: LedgerReader, batch: Batch) -> tuple[list[str], list[bytes]]:

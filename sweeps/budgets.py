@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 BOUND: Final = "regret_bound"  # of one that keeps a bound, which takes seconds to make
 CARDS: Final = "cards"  # of one that keeps how many cards a trial took in a session
 REOPENED: Final = "reopened"  # of a failure that is tried again
-EVERYTHING: Final = 10_000_000
 
 
 class Stoppable(Protocol):
@@ -174,7 +174,7 @@ class Budgeted:
 
     def _room(self) -> int:
         new = self._spending.new + sum(each.new for each in self._unsettled)
-        return EVERYTHING if self._budget.trials is None else max(0, self._budget.trials - new - len(self._out))
+        return sys.maxsize if self._budget.trials is None else max(0, self._budget.trials - new - len(self._out))
 
     def _settle(self) -> None:
         """Folds results as they come; where a run must repeat exactly, in the order of their numbers, when all of a batch are in."""
@@ -293,12 +293,12 @@ def spent_before(ledger: LedgerReader, stepping: bool) -> Used:
         query = query if stepping else query.where(trials.c.source.is_(None))
         seconds = dict(_pairs(ledger, query.group_by(attempts.c.session_id)))
     # A failure that is tried again is no trial any more; what it took is in the event. Of trials that report it is in the reports.
-    again = [] if stepping else [event["detail"] for event in ledger.events(REOPENED, limit=EVERYTHING)]
+    again = [] if stepping else [event["detail"] for event in ledger.events(REOPENED, limit=None)]
     whose = dict(_pairs(ledger, sa.select(attempts.c.attempt, attempts.c.session_id))) if again else {}
     for failure in again:
         session = whose[failure["attempt"]]
         seconds[session] = (seconds.get(session) or 0.0) + (failure["seconds"] or 0.0)
-    cards = {event["session"]: float(event["detail"]["each"]) for event in ledger.events(CARDS, limit=EVERYTHING)}
+    cards = {event["session"]: float(event["detail"]["each"]) for event in ledger.events(CARDS, limit=None)}
     wall = busy = held = paid = 0.0
     for session in ledger.sessions()[:-1]:
         number = session["session_id"]
@@ -310,7 +310,7 @@ def spent_before(ledger: LedgerReader, stepping: bool) -> Used:
 
 
 def _bounds(ledger: LedgerReader, plan: Plan, objective: str) -> Iterator[tuple[int, float]]:
-    for event in ledger.events(BOUND, limit=EVERYTHING):
+    for event in ledger.events(BOUND, limit=None):
         detail = event["detail"]
         if detail["plan"] == plan.plan_id and detail["objective"] == objective:
             yield int(detail["count"]), math.nan if detail["bound"] is None else float(detail["bound"])

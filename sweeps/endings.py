@@ -26,7 +26,6 @@ if TYPE_CHECKING:
 
 PERSON: Final = "person"  # in place of a scheduler's rule, where somebody ended a trial
 SCHEDULER: Final = "scheduler"  # kind of the event that keeps the rules a study began with
-ALL: Final = 1_000_000_000  # events; the ledger's reader gives the latest thousand unless told
 
 
 @dataclass(frozen=True)
@@ -229,7 +228,7 @@ class _Reader:
 
     @cached_property
     def _stops(self) -> dict[int, dict[str, Any]]:
-        return {event["trial"]: event["detail"] for event in self._ledger.events("stopped", limit=ALL)}
+        return {event["trial"]: event["detail"] for event in self._ledger.events("stopped", limit=None)}
 
     def why(self, which: int | str) -> Ending:
         try:

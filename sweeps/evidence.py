@@ -182,10 +182,10 @@ def count_looks(folder: Path, fingerprint: str, home: Path | None = None) -> Loo
                     continue
                 table = ledger.tables.trials
                 evaluated = ledger.rows(sa.select(sa.func.count().label("n")).select_from(table).where(table.c.source.is_(None)))
-                found = evaluated[0]["n"] + len(ledger.events("reopened", limit=1_000_000)) + walk_record.looks(ledger)
+                found = evaluated[0]["n"] + len(ledger.events("reopened", limit=None)) + walk_record.looks(ledger)
                 trials += found
                 own += found if path.parent == home else 0
-                openings += len(ledger.events(OPENED, limit=1_000_000))
+                openings += len(ledger.events(OPENED, limit=None))
                 studies += 1
         except LedgerError:
             continue  # a damaged neighbour cannot be counted, and must not hide the rest

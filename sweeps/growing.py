@@ -15,23 +15,21 @@ from results import Ledger, LedgerError, Plan
 from results.identity import config_ids
 from results.ledger import OPEN_ENDED
 from results.reader import LedgerReader
-from results.records import checked_json
 from search_spaces import Space
 from sweeps.asked import identities, searches
 from sweeps.budgets import REOPENED
 from sweeps.endings import SCHEDULER, why
 from sweeps.home import LEDGER
-from sweeps.runner import FORKED, _sampler_spec
+from sweeps.runner import FORKED
 from sweeps.search import Search
 from sweeps.siblings import Elsewhere, siblings_of
 from sweeps.study import Study, StudyError
 from sweeps.study_yaml import Loader
-from sweeps.suggestions import distinct
+from sweeps.suggestions import distinct, plan_of
 
 CONTEXT = ("trainable", "data", "settings", "protocol", "seed")  # results under another one cannot stand in one table
 KEPT = ("name", "objective", "constraints", "scheduler")  # what a study keeps from its beginning
 FREE = ("description", "resources", "stop")  # what each session may have its own of
-ALL = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -158,9 +156,7 @@ def outlook(home: Path, study: Study, own: bool = True) -> Outlook:
     search = Search(study)
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
         elsewhere = Elsewhere(ledger, siblings_of(home) if own else [*siblings_of(home), home / LEDGER])
-        spec = json.loads(checked_json(_sampler_spec(search), "the sampler"))
-        space = json.loads(checked_json(search.space.to_dict(), "the space"))
-        plan = Plan(0, 0, search.sampler.size, space, spec, "", "")
+        plan = plan_of(search)
         if search.learns:
             ids = [entry.config_id for entry in distinct(ledger, plan)] if own else []
             known = len(ledger.known(ids))
@@ -190,7 +186,7 @@ def failures(home: Path, only: Collection[int] = ()) -> list[tuple[Study, list[i
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
         trials = ledger.tables.trials
         failed = {row["trial"] for row in ledger.rows(sa.select(trials.c.trial).where(trials.c.status == "failed"))}
-        again = {int(event["trial"]) for event in ledger.events(REOPENED, limit=ALL)}
+        again = {int(event["trial"]) for event in ledger.events(REOPENED, limit=None)}
         if again:  # an earlier retry may have been interrupted
             chosen = sa.select(trials.c.trial).where(trials.c.trial.in_(again)) if len(again) < 30_000 else sa.select(trials.c.trial)
             failed |= again - {row["trial"] for row in ledger.rows(chosen)}

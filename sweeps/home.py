@@ -73,10 +73,15 @@ def set_aside(home: Path) -> None:
         LedgerLocked: A session is writing there.
     """
     lock = WriterLock(home / LEDGER)
-    aside = home.parent / ".aside"
+    move_aside(home)
+    lock.release()
+
+
+def move_aside(folder: Path) -> None:
+    """Moves a folder, which nobody writes to, to a new place in `.aside` beside it."""
+    aside = folder.parent / ".aside"
     aside.mkdir(exist_ok=True)
     n = 1
-    while (place := aside / f"{home.name}.{n}").exists():
+    while (place := aside / f"{folder.name}.{n}").exists():
         n += 1
-    home.rename(place)
-    lock.release()
+    folder.rename(place)

@@ -21,7 +21,6 @@ from trainables.contract import TrainableError
 TURNED_DOWN: Final = "request_refused"  # kinds of events
 STOP_ASKED: Final = "stop_asked"
 STOPPED: Final = "stopped"
-ALL: Final = 1_000_000_000
 _ANSWERS: Final = (SUGGESTED, STOPPED, STOP_ASKED, TURNED_DOWN)
 
 
@@ -135,7 +134,7 @@ class Inbox:
             self._answers = {
                 str(event["detail"][REQUEST]): kind
                 for kind in _ANSWERS
-                for event in self._ledger.events(kind, limit=ALL)
+                for event in self._ledger.events(kind, limit=None)
                 if REQUEST in event["detail"]
             }
         return self._answers

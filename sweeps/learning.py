@@ -17,7 +17,7 @@ from search_spaces.adaptive.bayesian import REMEMBERED
 from sweeps.feed import Point, Tally
 from sweeps.requests import REQUEST
 from sweeps.study import StudyError
-from sweeps.suggestions import EVERYTHING, LEARNT, SUGGESTED, Expander, Result, Suggested, batches, elsewhere, family_of, results_of
+from sweeps.suggestions import LEARNT, SUGGESTED, Expander, Result, Suggested, batches, elsewhere, family_of, results_of
 
 if TYPE_CHECKING:
     from sweeps.search import Search
@@ -195,7 +195,7 @@ class LearningBacklog:
     def _unseen(self, n: int) -> list[dict[str, Any]]:
         """Draws points nobody has suggested; what was passed over stays passed over, so that another session draws the same."""
         made: list[dict[str, Any]] = []
-        sampler = self._search.strangers
+        sampler = self._search.reserve
         while len(made) < n and self._fill < sampler.size:
             points = sampler.configs(self._fill, min(self._fill + max(64, n), sampler.size))
             for entry in self._expand(points, [{}] * len(points)):
@@ -219,7 +219,7 @@ class LearningBacklog:
 
     def _learnt(self, folder: Path, begun: bool) -> list[Seen]:
         """Returns results of other searches over these parameters: those there were when this one began, which it keeps."""
-        for event in self._ledger.events(LEARNT, limit=EVERYTHING):
+        for event in self._ledger.events(LEARNT, limit=None):
             if (detail := event["detail"])["family"] == self._family:
                 rows = zip(detail["points"], detail["values"], detail["violations"], strict=True)
                 return [Seen(point, Outcome(tuple(values), tuple(lacks))) for point, values, lacks in rows]

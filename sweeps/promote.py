@@ -169,7 +169,7 @@ def promoted(ledger: LedgerReader, trial: int | str | None = None) -> tuple[int,
     """
     wanted = None if trial is None else ledger.trial(trial)["trial"]
     opened, ended = None, None
-    for event in ledger.events(limit=1_000_000):
+    for event in ledger.events(limit=None):
         if event["kind"] == OPENED:
             opened = event
         elif event["kind"] == RESULT and opened is not None and wanted in (None, event["trial"]):
@@ -184,7 +184,7 @@ def promoted(ledger: LedgerReader, trial: int | str | None = None) -> tuple[int,
 
 def _pending(ledger: LedgerReader, trial: int | str | None) -> dict[str, Any] | None:
     """Returns the study's last opening if it was cut short before its result, and is for this trial; None otherwise."""
-    events = [event for event in ledger.events(limit=1_000_000) if event["kind"] in (OPENED, RESULT)]
+    events = [event for event in ledger.events(limit=None) if event["kind"] in (OPENED, RESULT)]
     if not events or events[-1]["kind"] == RESULT:
         return None
     same = trial is None or ledger.trial(trial)["trial"] == events[-1]["trial"]

@@ -129,7 +129,7 @@ def run(
             ledger.record(FORKED, source=forked_from)
         if retry_failed:
             ledger.reopen_failed(None if retry_failed is True else retry_failed)
-        plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(search), search.sampler.size)
+        plan = ledger.add_plan(search.space.to_dict(), search.plan_spec, search.sampler.size)
         prune_ended(search.trainable, ledger, home)
         siblings = [] if fresh else siblings_of(home)
         source = _backlog(search, ledger, plan, reuser(ledger, home, plan, siblings, tally), tally, Path(folder))
@@ -282,19 +282,6 @@ def _other_rules(ledger: Ledger, search: Search) -> Iterator[str]:
             f"scheduler: the study began with {'; '.join(differ)}; it keeps what it began with. "
             f"For the new one give the search a name of its own (--set name={name}_2), or set the old results aside with --fresh."
         )
-
-
-def _sampler_spec(search: Search) -> dict[str, Any]:
-    """Returns what a plan is, besides its space: of a sampler that learns, everything its suggestions follow from."""
-    study, given = search.study, search.study.search
-    spec: dict[str, Any] = {"sampler": search.method, "trials": given.trials, "seed": study.seed, "fixed": study.fixed}
-    if search.learns:
-        spec |= {
-            "objective": list(search.objectives),
-            "constraints": study.constraints,
-            **given.model_dump(exclude={"sampler", "trials"}, exclude_defaults=True),
-        }
-    return spec
 
 
 def _backlog(

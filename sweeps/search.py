@@ -133,7 +133,7 @@ class Search:
         return make_sampler("random", space, trials=trials, seed=self.study.seed)
 
     @cached_property
-    def strangers(self) -> Sampler:
+    def reserve(self) -> Sampler:
         """Random points for a sampler that has no new one to suggest: all of a grid."""
         trials = None if self.space.size is not None else 100 * self.sampler.size
         return make_sampler("random", self.space, trials=trials, seed=self.study.seed + 1)
@@ -159,6 +159,17 @@ class Search:
         return make_suggester(self.method, self.space, self.goal, **options)
 
     @property
+    def plan_spec(self) -> dict[str, Any]:
+        """What a plan is, besides its space; of a sampler that learns, everything its suggestions follow from."""
+        study, given = self.study, self.study.search
+        spec: dict[str, Any] = {"sampler": self.method, "trials": given.trials, "seed": study.seed, "fixed": study.fixed}
+        if self.learns:
+            spec |= {"objective": list(self.objectives), "constraints": study.constraints}
+            # Without what is left at its default, so that an option of a later version changes no search that was begun before.
+            spec |= given.model_dump(exclude={"sampler", "trials"}, exclude_defaults=True)
+        return spec
+
+    @property
     def enqueued(self) -> list[dict[str, Any]]:
         """The points to be tried first, complete with constants and derived parameters.
 
@@ -176,13 +187,13 @@ class Search:
         axes, unknown = Axes(self.space), sorted(set(given) - set(self.space.names))
         drawn = None if unknown else axes.drawn({**self.study.fixed, **given})
         if drawn is None:
-            raise StudyError(f"{where}: {dict(given)} is not a point of the space; {self._amiss(axes, given, unknown)}")
+            raise StudyError(f"{where}: {dict(given)} is not a point of the space; {self._why_not(axes, given, unknown)}")
         point = axes.point(drawn)
         if absent := sorted(set(given) - set(point)):
             raise StudyError(f"{where}: {dict(given)} is not a point of the space; {', '.join(absent)}: not there with the others' values")
         return point
 
-    def _amiss(self, axes: Axes, given: Mapping[str, Any], unknown: list[str]) -> str:
+    def _why_not(self, axes: Axes, given: Mapping[str, Any], unknown: list[str]) -> str:
         """Says what keeps a mapping from being a point."""
         if unknown:
             return f"{', '.join(unknown)}: not in the space"

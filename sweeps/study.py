@@ -69,7 +69,7 @@ class Search(BaseModel):
         sampler: grid, random, qmc; or one that learns: auto, tpe, gp, cmaes, nsga2, nsga3.
         trials: How many; needed for continuous axes, a reproducible sample of a grid otherwise.
         batch: Suggestions asked for at once; a sixteenth of the trials by default, from 4 to 256.
-        deterministic: Ask for a batch when all results before it are in, so that a run repeats exactly on any machine.
+        deterministic: Ask for a batch when all results before it are in, so that a run repeats exactly whatever the timing.
         startup: Results before which tpe and gp draw at random; 10 by default.
         enqueue: Points to be tried first.
         warm_start: Studies of the same folder, or folders of studies, whose results are learnt from.

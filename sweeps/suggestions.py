@@ -22,6 +22,8 @@ from results.engine import guard
 from results.identity import config_ids
 from results.reader import LedgerReader
 from search_spaces.adaptive.axes import Axes
+from sweeps.home import LEDGER
+from sweeps.requests import REQUEST
 from sweeps.study import StudyError
 
 if TYPE_CHECKING:
@@ -29,7 +31,6 @@ if TYPE_CHECKING:
 
 SUGGESTED: Final = "suggested"
 LEARNT: Final = "learnt_from"
-EVERYTHING: Final = 10_000_000
 ID_CHUNK: Final = 500
 
 
@@ -96,6 +97,14 @@ class Expander:
         return tuple(Suggested(point, attrs[i], tuple(members[i * n : (i + 1) * n])) for i, point in enumerate(points))
 
 
+def plan_of(search: Search) -> Plan:
+    """Returns the plan a search would have in a ledger, without a number."""
+    from results.records import checked_json
+
+    spec, space = json.loads(checked_json(search.plan_spec, "the sampler")), json.loads(checked_json(search.space.to_dict(), "the space"))
+    return Plan(0, 0, search.sampler.size, space, spec, "", "")
+
+
 def family_of(plan: Plan) -> str:
     """Returns the name of the plans that are one search, however many trials they ask for."""
     spec = {key: value for key, value in plan.sampler.items() if key != "trials"}
@@ -104,10 +113,8 @@ def family_of(plan: Plan) -> str:
 
 def batches(ledger: LedgerReader, plan: Plan) -> list[Batch]:
     """Returns every batch of a plan's family, in order; a point may come twice."""
-    from sweeps.requests import REQUEST
-
     family, expand = family_of(plan), Expander(ledger, plan.sampler["fixed"], plan.sampler.get("replicates", {}))
-    found = (event["detail"] for event in ledger.events(SUGGESTED, limit=EVERYTHING))
+    found = (event["detail"] for event in ledger.events(SUGGESTED, limit=None))
     own = [detail for detail in found if detail["family"] == family]
     # All at once, because a search may have suggested one at a time.
     entries = iter(expand([p for detail in own for p in detail["points"]], [a for detail in own for a in detail["attrs"]]))
@@ -170,7 +177,7 @@ def elsewhere(search: Search, ledger: LedgerReader, folder: Path) -> Iterator[tu
     for name in search.study.search.warm_start:
         home = Path(name) if Path(name).is_dir() else folder / name
         try:
-            with Ledger.open(home / "ledger.sqlite", readonly=True) as other:
+            with Ledger.open(home / LEDGER, readonly=True) as other:
                 if lacking := [metric for metric in search.objectives if metric not in other.header.metric_names]:
                     raise StudyError(f"search.warm_start: {name} has no {', '.join(lacking)}, by which this study ranks")
                 yield from _points(search, axes, other)

@@ -73,13 +73,14 @@ class Bayesian:
         import optuna
 
         with quiet():
-            known = self._remembered([*elsewhere, *history])
+            everything = [*elsewhere, *history]
+            known = self._remembered(everything)
             study = optuna.create_study(directions=["maximize" if d == "max" else "minimize" for d in self.goal.directions])
             study.add_trials([trial for trial in map(self._trial, known) if trial is not None])
             seed = int.from_bytes(
                 blake2b(f"{self.kind}:{self.seed}:{batch}".encode(), digest_size=4, person=b"alphasweep-ask").digest(), "little"
             )
-            judged = sum(seen.outcome is not None and bool(seen.outcome.values) for seen in known)
+            judged = sum(seen.outcome is not None and bool(seen.outcome.values) for seen in everything)
             kind = "tpe" if self.kind == "gp" and judged > GP_TRIALS else self.kind
             made = []
             for i in range(n):

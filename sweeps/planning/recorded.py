@@ -22,6 +22,7 @@ from results.reuse import reusable_rows
 from sweeps.feed import CHUNK
 from sweeps.home import LEDGER
 from sweeps.planning.estimate import START_UP, Pace, Span
+from sweeps.suggestions import distinct, plan_of
 
 if TYPE_CHECKING:
     from results.reader import LedgerReader
@@ -98,8 +99,11 @@ def count_known(search: Search, header: Header, found: Sequence[Sibling], told: 
     """Counts the points of a plan that have a result, here or in another study of the same context; `told` gets the points looked up."""
     size, same = search.sampler.size, [each for each in found if each.same]
     own = next((each.ledger for each in same if each.own), None)
-    if size > LOOKED_UP or search.learns:
-        return Known(size, 0 if own is None else _numbered(own, search), exact=not same, learns=search.learns)
+    if search.learns:
+        ids = [] if own is None else [member.config_id for member in distinct(own, plan_of(search))]
+        return Known(size, 0 if own is None else len(own.known(ids)), exact=not same, learns=True)
+    if size > LOOKED_UP:
+        return Known(size, 0 if own is None else _numbered(own, search), exact=not same)
     if not same and size > LARGE:
         return Known(size)
     here, repeats, ended, elsewhere = 0, 0, dict[str, int](), dict[str, int]()
@@ -138,12 +142,10 @@ def _statuses(ledger: LedgerReader, ids: Sequence[bytes]) -> dict[bytes, str]:
 
 def _numbered(ledger: LedgerReader, search: Search) -> int:
     """Counts the results with a number of this very search."""
-    trials, space, study = ledger.tables.trials, search.space.to_dict(), search.study
-    wanted = {"sampler": search.method, "trials": study.search.trials, "seed": study.seed, "fixed": study.fixed}
+    trials, asked = ledger.tables.trials, plan_of(search)
     for plan in ledger.plans():
-        same = all(plan.sampler.get(key) == value for key, value in wanted.items())
-        if same and dict(plan.space) == space and plan.count == search.sampler.size:
-            inside = trials.c.trial.between(plan.offset, plan.offset + plan.count - 1)
+        if (plan.space, plan.sampler, plan.count) == (asked.space, asked.sampler, asked.count):
+            inside = trials.c.trial.between(plan.offset, plan.offset + search.sampler.size - 1)
             return int(ledger.rows(sa.select(sa.func.count().label("n")).where(inside))[0]["n"])
     return 0
 

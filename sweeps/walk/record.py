@@ -16,6 +16,7 @@ import numpy as np
 
 from results import Ledger, LedgerError
 from results.reader import LedgerReader
+from sweeps.home import LEDGER, move_aside
 
 SUFFIX = ".walk"
 WALK = "walk.json"
@@ -75,11 +76,11 @@ def name_of(k: int) -> str:
 
 def read(ledger: LedgerReader) -> OutOfSample:
     """Reads what a window's ledger has of its test."""
-    opened = ledger.events(OPENED, limit=1_000_000)
+    opened = ledger.events(OPENED, limit=None)
     if not opened:
         return OutOfSample()
     first = opened[0]["detail"]
-    results = [event["detail"] for event in ledger.events(RESULT, limit=1_000_000)]
+    results = [event["detail"] for event in ledger.events(RESULT, limit=None)]
     rows = [row for result in results for row in result["tested"]]
     done = [row["config"] for row in rows]
     pending = [config for event in opened for config in event["detail"]["configs"] if config not in done]
@@ -103,7 +104,7 @@ def read(ledger: LedgerReader) -> OutOfSample:
 
 def looks(ledger: LedgerReader) -> int:
     """Returns how many configurations were, or were to be, tested in a window."""
-    events = ledger.events(OPENED, limit=1_000_000)
+    events = ledger.events(OPENED, limit=None)
     return len({json.dumps(config, sort_keys=True) for event in events for config in event["detail"]["configs"]})
 
 
@@ -166,15 +167,9 @@ def set_aside(home: Path) -> None:
         LedgerLocked: A session is writing in one of its windows.
     """
     from results.lock import WriterLock
-    from sweeps.runner import LEDGER
 
     locks = [WriterLock(path) for path in (home / WALK, *sorted(home.glob(f"*/{LEDGER}")))]
-    aside = home.parent / ".aside"
-    aside.mkdir(exist_ok=True)
-    n = 1
-    while (place := aside / f"{home.name}.{n}").exists():
-        n += 1
-    home.rename(place)
+    move_aside(home)
     for lock in locks:
         lock.release()
 
@@ -193,8 +188,6 @@ def others(root: Path, fingerprint: str, home: Path) -> int:
 
 def tested_in(home: Path) -> OutOfSample:
     """Reads what is known of a window's test; nothing where its search has not begun."""
-    from sweeps.runner import LEDGER
-
     if not (home / LEDGER).exists():
         return OutOfSample()
     with Ledger.open(home / LEDGER, readonly=True) as ledger:

@@ -133,6 +133,21 @@ def test_failures_and_early_stops_are_learnt_from():
         assert np.mean([abs(s.point["x"] - 1) < 1 for s in late]) > 0.5
 
 
+def test_after_so_many_results_the_gaussian_process_is_not_asked_any_more(monkeypatch: pytest.MonkeyPatch):
+    asked: list[str] = []
+    own = bayesian.Bayesian._sampler
+
+    def seen(self: Any, kind: str, seed: int) -> Any:
+        asked.append(kind)
+        return own(self, "tpe", seed)
+
+    monkeypatch.setattr(bayesian.Bayesian, "_sampler", seen)
+    monkeypatch.setattr(bayesian, "REMEMBERED", 10)  # fewer than the results from which it is not asked
+    monkeypatch.setattr(bayesian, "GP_TRIALS", 20)
+    search(make_suggester("gp", Space.parse(PLAIN), Goal(), batch=4, seed=0), 32, 4, judged)
+    assert asked == ["gp"] * 6 + ["tpe"] * 2  # of 0, 4, …, 20 results, and of 24 and 28
+
+
 def test_failures_are_avoided_where_there_are_two_objectives_too():
     space = Space.parse({"x": {"uniform": [-5, 5]}})
 

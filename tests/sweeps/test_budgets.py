@@ -27,7 +27,6 @@ from sweeps.budgets import Budgeted, spent_before
 from sweeps.feed import Backlog, Point, Tally
 from sweeps.home import LEDGER, header_of
 from sweeps.learning import LearningBacklog
-from sweeps.runner import _sampler_spec
 from sweeps.search import Search
 from sweeps.study import StudyError
 from tests.sweeps.toy import Toy
@@ -72,7 +71,7 @@ class Desk:
         self.ledger = Ledger.open(path) if path.exists() else Ledger.create(path, header)
         self.ledger.begin_session({})
         self.tally = Tally(total=self.search.sampler.size)
-        self.plan = self.ledger.add_plan(self.search.space.to_dict(), _sampler_spec(self.search), self.search.sampler.size)
+        self.plan = self.ledger.add_plan(self.search.space.to_dict(), self.search.plan_spec, self.search.sampler.size)
         given: Any = (self.ledger, self.plan, lambda points: set(), self.tally)
         learns = self.search.learns
         inner = LearningBacklog(self.search, *given, folder) if learns else Backlog(self.search.sampler, self.search.config, *given)

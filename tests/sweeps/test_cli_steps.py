@@ -24,7 +24,7 @@ from sweeps.commands.export import export_trial
 from sweeps.commands.steps import TrainingLine, sparkline
 from sweeps.endings import stop_words, why
 from sweeps.promote import promote
-from sweeps.runner import LEDGER, _sampler_spec
+from sweeps.runner import LEDGER
 from sweeps.search import Search
 from sweeps.study import StudyError
 from trainables.contract import Registry, TrainableError
@@ -138,7 +138,7 @@ def asking_for_more(home: Path) -> Iterator[None]:
     search = Search(more)
     with Ledger.open(home / LEDGER) as ledger:
         ledger.begin_session({})
-        plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(search), 3)
+        plan = ledger.add_plan(search.space.to_dict(), search.plan_spec, 3)
         attempt = ledger.open_attempt(plan.plan_id, 1)
         [identity] = config_ids(ledger.header.context_id, [search.config({"goal": 9.0})], ledger.header.defaults)
         ledger.report(attempt, ReportRow(14, identity, 1, [0.027, 0.1, 2.7, 1.0, 5.0], 0.1))

@@ -22,7 +22,8 @@ from sweeps.evaluator import Evaluator
 from sweeps.feed import StudyFeed, Tally
 from sweeps.home import header_of
 from sweeps.learning import LearningBacklog
-from sweeps.runner import LEDGER, _sampler_spec, verify
+from sweeps.planning.recorded import count_known, siblings
+from sweeps.runner import LEDGER, verify
 from sweeps.search import Search
 from sweeps.study import StudyError
 from sweeps.suggestions import LEARNT, SUGGESTED, distinct
@@ -73,7 +74,7 @@ class Driver:
         evaluator, rng, delivered = Evaluator(self.study, prepared.defaults), np.random.default_rng(self.order), 0
         try:
             ledger.begin_session({})
-            plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(search), search.sampler.size)
+            plan = ledger.add_plan(search.space.to_dict(), search.plan_spec, search.sampler.size)
             tally = Tally(search.sampler.size)
             backlog = LearningBacklog(search, ledger, plan, lambda points: set(), tally, self.folder)
             feed = StudyFeed(backlog, ledger, plan, tally, search.objective, self.slots, lambda t: None, home)
@@ -140,6 +141,8 @@ def test_more_trials_go_on_where_fewer_ended_and_are_what_asking_for_all_had_bee
     grown.work()
     first = grown.points()
     grown.study = study(search={"trials": 60})
+    with siblings(tmp_path / "grown", header_of(Search(grown.study), Search(grown.study).prepare())) as found:
+        assert count_known(Search(grown.study), found[0].ledger.header, found).here == 22  # a longer search has what the shorter one has
     tally = grown.work()
     assert (tally.known, tally.done) == (22, 38)
     assert grown.points()[:22] == first
@@ -155,10 +158,8 @@ def test_an_option_that_is_left_at_its_default_is_no_part_of_what_a_search_is():
         study(search={"batch": None, "deterministic": False}),
         study(search={"batch": None, "deterministic": False, "warm_start": []}),
     )
-    spec = _sampler_spec(Search(plain))
-    assert spec == _sampler_spec(Search(said)) and not {"batch", "deterministic", "startup", "enqueue", "warm_start", "replicates"} & set(
-        spec
-    )
+    spec = Search(plain).plan_spec
+    assert spec == Search(said).plan_spec and not {"batch", "deterministic", "startup", "enqueue", "warm_start", "replicates"} & set(spec)
 
 
 def test_a_finite_space_is_worked_off_without_repeating_and_ends(tmp_path: Path):
@@ -279,7 +280,7 @@ def test_each_search_of_a_study_is_read_back_with_its_own_options(tmp_path: Path
             home.mkdir(exist_ok=True)
             path = home / LEDGER
             with Ledger.open(path) if path.exists() else Ledger.create(path, header_of(search, search.prepare())) as ledger:
-                ledger.add_plan(search.space.to_dict(), _sampler_spec(search), search.sampler.size)
+                ledger.add_plan(search.space.to_dict(), search.plan_spec, search.sampler.size)
                 found = {then.search.sampler + str(len(then.search.replicates)): then.search for _, then in searches(ledger)}
         assert found == {"grid0": grid.search, "tpe0": learns.search, "tpe1": replicated.search}
 

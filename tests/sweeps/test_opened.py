@@ -19,7 +19,7 @@ from sweeps.commands.results import _looks, describe
 from sweeps.evidence import judge
 from sweeps.home import header_of
 from sweeps.opened import OpenStudy
-from sweeps.runner import LEDGER, Search, _sampler_spec
+from sweeps.runner import LEDGER, Search
 from sweeps.study import StudyError
 
 Command = Callable[..., Any]
@@ -53,7 +53,7 @@ def ask(file: Path, *options: str, done: int | None = None, returns: np.ndarray 
     ids = config_ids(header.context_id, configs, header.defaults)
     with Ledger.open(home / LEDGER) if (home / LEDGER).exists() else Ledger.create(home / LEDGER, header) as ledger:
         ledger.begin_session({})
-        plan = ledger.add_plan(search.space.to_dict(), _sampler_spec(search), size)
+        plan = ledger.add_plan(search.space.to_dict(), search.plan_spec, size)
         known = ledger.known(ids)
         rows = [
             ResultRow(plan.offset + i, ids[i], c, "completed", [-((c["x"] - 1) ** 2), c["x"], c["x"] / 10])

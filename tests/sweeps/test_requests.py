@@ -24,7 +24,7 @@ from sweeps.home import header_of
 from sweeps.inbox import STOP_ASKED, TURNED_DOWN, Inbox, answer_to
 from sweeps.learning import LearningBacklog
 from sweeps.requests import FOLDER, LARGEST, REFUSED, RequestError, ask, names, parse
-from sweeps.runner import LEDGER, _sampler_spec, verify
+from sweeps.runner import LEDGER, verify
 from sweeps.search import Search
 from sweeps.suggestions import SUGGESTED
 
@@ -51,7 +51,7 @@ def session(folder: Path, study: Study, between: Callable[[int], None] = lambda 
     evaluator = Evaluator(study, prepared.defaults)
     with Ledger.open(path) if path.exists() else Ledger.create(path, header_of(search, prepared)) as ledger:
         ledger.begin_session({})
-        plan, tally = ledger.add_plan(search.space.to_dict(), _sampler_spec(search), search.sampler.size), Tally(search.sampler.size)
+        plan, tally = ledger.add_plan(search.space.to_dict(), search.plan_spec, search.sampler.size), Tally(search.sampler.size)
         backlog = LearningBacklog(search, ledger, plan, lambda points: set(), tally, folder)
         inbox = Inbox(home, ledger, backlog, lambda: stopped.append(True))
         inbox.open()
@@ -256,7 +256,7 @@ def test_a_sampler_that_does_not_learn_sends_to_extend(runs: Path, command: Comm
     inside = command("enqueue", "toy", "--set", "x=2", "--set", "shape=flat", "--dir", runs)
     assert inside.code == 2 and "this point is in its plan already" in inside.err
     outside = command("enqueue", "toy", "--set", "x=9", "--set", "shape=flat", "--dir", runs)
-    assert outside.code == 2 and "is not a point of the space; " in outside.err
+    assert outside.code == 2 and "is not a point of the space; x is 0, 1, 2, 3, 4, 5" in outside.err
 
 
 STEPS = """\
