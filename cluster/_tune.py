@@ -12,6 +12,7 @@ from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
 
 from cluster.packs import Host, PackFeed, PackResult, PackTask, WorkerError, isolate, timed
+from results.secrets import redacted
 
 
 class FeedSearch(Searcher):
@@ -77,7 +78,7 @@ class Deliver(tune.Callback):
         if task is None:
             return
         # Tune keeps the error's text only in this file, until the storage is synchronised, which it never is.
-        reason = " ".join(Path(trial.error_file).read_text(errors="replace").split()) if trial.error_file else "unknown"
+        reason = " ".join(redacted(Path(trial.error_file).read_text(errors="replace")).split()) if trial.error_file else "unknown"
         reason = reason.partition(") ")[2] or reason  # after "Failure # 1 (occurred at …)"
         if "actor died" in reason and "creation task" not in reason:
             with self.search.guarded():

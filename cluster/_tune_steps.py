@@ -16,8 +16,9 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster._tune import Deliver, FeedSearch
-from cluster.packs import Host
+from cluster.packs import Host, failure
 from cluster.steps import TrialFeed, TrialReport, TrialTask
+from results.secrets import redacted
 
 
 class TrialSearch(FeedSearch):
@@ -111,7 +112,7 @@ class StepTrainable(tune.Trainable):
             return {"points": 1, "steps_ended": True, "done": True}
         except Exception as error:
             self.cleanup()
-            return {"points": 1, "steps_ended": True, "failed": f"{type(error).__name__}: {error}", "done": True}
+            return {"points": 1, "steps_ended": True, "failed": failure(error), "done": True}
         return {"points": 1, "report": report}
 
     def cleanup(self) -> None:
@@ -137,13 +138,14 @@ def _report(made: Any, attempt: int, seconds: float) -> TrialReport:
             metrics[str(name)] = math.nan if value is None else float(value)
         except (TypeError, ValueError):
             raise TypeError(
-                f"metric {name} of the report at step {made.step} is {value!r:.60}; give a number, NaN where there is none"
+                f"metric {name} of the report at step {made.step} is {redacted(repr(value)):.60}; give a number, NaN where there is none"
             ) from None
     returns = getattr(made, "returns", None)
     if returns is not None and (np.ndim(returns) != 1 or np.asarray(returns).dtype.kind not in "fiub"):
         raise TypeError(f"returns of the report at step {made.step} have shape {np.shape(returns)}; give numbers of shape (days,)")
     kept = None if returns is None else np.asarray(returns, np.float32)
-    return TrialReport(attempt, int(made.step), metrics, seconds, str(getattr(made, "note", "")), kept)
+    note = str(getattr(made, "note", ""))
+    return TrialReport(attempt, int(made.step), metrics, seconds, redacted(note) if note else "", kept)
 
 
 def _device() -> str:

@@ -18,6 +18,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from results.secrets import redacted
+
 
 class PackError(ValueError):
     """A pack's result belongs to none of its configurations; evaluating them apart would hide what is wrong."""
@@ -95,14 +97,19 @@ def isolate(evaluate: Callable[[Sequence[Any]], np.ndarray], points: Sequence[An
     try:
         return evaluate(points), {}
     except PackError as error:
-        return np.full((len(points), width), np.nan), dict.fromkeys(range(len(points)), f"{type(error).__name__}: {error}")
+        return np.full((len(points), width), np.nan), dict.fromkeys(range(len(points)), failure(error))
     except Exception as error:
         if len(points) == 1:
-            return np.full((1, width), np.nan), {0: f"{type(error).__name__}: {error}"}
+            return np.full((1, width), np.nan), {0: failure(error)}
         half = len(points) // 2
         left, bad = isolate(evaluate, points[:half], width)
         right, worse = isolate(evaluate, points[half:], width)
         return np.concatenate([left, right]), bad | {half + i: text for i, text in worse.items()}
+
+
+def failure(error: Exception) -> str:
+    """Returns what is kept of an error: its kind and message, without secrets of the process that raised it."""
+    return redacted(f"{type(error).__name__}: {error}")
 
 
 def run_packs(

@@ -28,9 +28,13 @@ from results.reports import insert as insert_report
 from results.reuse import reusable_rows
 from results.rows import prepare
 from results.schema import Tables
+from results.secrets import redacted
 
 # Trial numbers set aside for a search without a count, so that another can follow it.
 OPEN_ENDED: Final = 1_000_000_000
+
+# Details of events that quote what a trainable or a person said.
+_SAID: Final = ("error", "why", "reason", "words")
 
 
 class Ledger(LedgerReader):
@@ -237,7 +241,13 @@ class Ledger(LedgerReader):
         """
         stamp = now()
         rows = [
-            {"time": stamp, "session": self._session, "kind": kind, "trial": trial, "detail": checked_json(detail, f"event {kind!r}")}
+            {
+                "time": stamp,
+                "session": self._session,
+                "kind": kind,
+                "trial": trial,
+                "detail": checked_json(_kept(detail), f"event {kind!r}"),
+            }
             for trial, detail in items
         ]
         if rows:
@@ -318,7 +328,7 @@ class Ledger(LedgerReader):
     def _event(
         self, connection: sa.Connection, kind: str, detail: Mapping[str, Any], session: int | None = None, trial: int | None = None
     ) -> None:
-        values = {"time": now(), "session": session or self._session, "kind": kind, "trial": trial, "detail": json.dumps(detail)}
+        values = {"time": now(), "session": session or self._session, "kind": kind, "trial": trial, "detail": json.dumps(_kept(detail))}
         connection.execute(sa.insert(self.tables.events).values(**values))
 
 
@@ -331,6 +341,11 @@ def _inserted(result: sa.CursorResult[Any]) -> int:
     key = result.inserted_primary_key
     assert key is not None  # every table here has an integer key
     return int(key[0])
+
+
+def _kept(detail: Mapping[str, Any]) -> Mapping[str, Any]:
+    said = {key: redacted(text) for key in _SAID if isinstance(text := detail.get(key), str)}
+    return {**detail, **said} if said else detail
 
 
 def _failure(row: sa.RowMapping) -> str:

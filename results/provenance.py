@@ -12,6 +12,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any, Final
 
+from results.secrets import redacted
+
 PACKAGES: Final = (
     "alphasweep",
     "arch",
@@ -51,7 +53,7 @@ def collect(repo: Path | None = None) -> dict[str, Any]:
         "platform": platform.platform(),
         "host": socket.gethostname(),
         "pid": os.getpid(),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]] if sys.argv else [],
+        "command": [redacted(word) for word in (Path(sys.argv[0]).name, *sys.argv[1:])] if sys.argv else [],
         "git": None if repo is None else _git_state(Path(repo)),
     }
 

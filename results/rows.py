@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from results.identity import IdentityError, canonical_json, config_ids
 from results.records import Header, LedgerError, ResultRow
+from results.secrets import redacted
 
 CHECKSUM_BYTES = 8
 STATUSES = ("completed", "stopped", "failed")
@@ -111,4 +112,7 @@ def _seconds(seconds: float | None) -> float | None:
 
 
 def _clip(error: str | None) -> str | None:
-    return error if error is None or len(error) <= MAX_ERROR_CHARS else error[:MAX_ERROR_CHARS] + " …"
+    if error is None:
+        return None
+    text = redacted(error)  # before it is cut: half a secret is not recognised
+    return text if len(text) <= MAX_ERROR_CHARS else text[:MAX_ERROR_CHARS] + " …"

@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from cluster.packs import PackError
+from results.secrets import redacted
 from sweeps.search import Search
 from sweeps.study import Study
 from trainables.contract import Context, Evaluation, TrainableError, check_config
@@ -90,7 +91,7 @@ def _metrics(made: Any, names: list[str], n: int) -> np.ndarray:
         if not pd.api.types.is_numeric_dtype(table[name]):
             for value in table[name]:
                 if value is not None and not isinstance(value, Real):
-                    raise TrainableError(f"{value!r:.60} as metric {name}; expected a number, NaN where there is none")
+                    raise TrainableError(f"{redacted(repr(value)):.60} as metric {name}; expected a number, NaN where there is none")
     return table[names].to_numpy(float)
 
 

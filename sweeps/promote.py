@@ -19,6 +19,7 @@ from results.constraints import constraints_of
 from results.leaderboard import LEGACY_LABEL, profile
 from results.metrics import DAYS_PER_YEAR, Metric
 from results.reader import LedgerReader
+from results.secrets import redacted
 from results.validity import Assessment, ReferenceTest, assess, has_reference_p, reference_test
 from results.validity.reference import REFERENCE_P
 from sweeps.evaluator import Evaluator
@@ -214,7 +215,7 @@ def _train(
     told(said["step"], last)
     try:
         for report in evaluator.evaluate(row["config"], folder, said["step"], _device(), prepared.inputs):
-            said = {"step": report.step, "metrics": {k: float(v) for k, v in report.metrics.items()}, "note": report.note}
+            said = {"step": report.step, "metrics": {k: float(v) for k, v in report.metrics.items()}, "note": redacted(str(report.note))}
             said["returns"] = [] if report.returns is None else np.asarray(report.returns, float).tolist()
             draft = folder / "report.new"
             draft.write_text(json.dumps(said))
