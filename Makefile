@@ -5,13 +5,15 @@ PYTHON := python3
 endif
 VENV := .venv
 BIN := $(VENV)/bin
+# Two test files at once; tests of one file share what they set up, so they stay together.
+AT_ONCE ?= -n 2 --dist loadfile
 
 .PHONY: demo test slow oracle lint bench clean
 
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
-	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev,chronos,importance]'
+	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev,chronos,importance,wandb,mlflow]'
 	touch $@
 
 demo: $(VENV)/.ready      ## set up, then run the selector grid on the embedded sample market
@@ -20,7 +22,7 @@ demo: $(VENV)/.ready      ## set up, then run the selector grid on the embedded 
 	$(BIN)/alphasweep verify selector_grid
 
 test: $(VENV)/.ready      ## set up, then run the tests
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" $(AT_ONCE)
 
 slow: $(VENV)/.ready      ## the tests that take minutes
 	$(BIN)/python -m pytest -m slow

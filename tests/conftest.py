@@ -1,4 +1,4 @@
-"""What all tests share: none of them writes into, or reads from, the tables kept for the user."""
+"""What all tests share: none of them writes into, or reads from, the tables kept for the user; all print as wide as they ask for."""
 
 from __future__ import annotations
 
@@ -6,6 +6,11 @@ import os
 from collections.abc import Iterator
 
 import pytest
+
+# The consoles of the command take their width from these when they are made, at the first import, and keep it whatever a test sets
+# later. A worker of pytest-xdist has them from the readline of its parent.
+for _name in ("COLUMNS", "LINES"):
+    os.environ.pop(_name, None)
 
 
 @pytest.fixture(scope="session", autouse=True)

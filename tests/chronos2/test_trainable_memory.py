@@ -38,6 +38,7 @@ class Starved(ChronosLora):
             Chronos2Model.forward = forward
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_trial_out_of_memory_halves_its_batch_once_which_show_says_and_fails_clearly_the_second_time(tmp_path, capsys):
     study = {

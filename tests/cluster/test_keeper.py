@@ -48,13 +48,15 @@ def build(log: Path, seconds: float, first: int, stop: int, done) -> np.ndarray:
 
 
 def built(log: Path) -> list[tuple[int, int, int]]:
-    """Who built which rows, pieces taken together."""
+    """Who built which rows, pieces taken together, also where two built at once."""
     found: list[tuple[int, int, int]] = []
     for line in log.read_text().splitlines() if log.exists() else []:
         pid, first, stop = map(int, line.split())
-        if found and found[-1][::2] == (pid, first):
-            first = found.pop()[1]
-        found.append((pid, first, stop))
+        before = next((i for i, piece in enumerate(found) if piece[::2] == (pid, first)), None)
+        if before is None:
+            found.append((pid, first, stop))
+        else:
+            found[before] = (pid, found[before][1], stop)
     return found
 
 

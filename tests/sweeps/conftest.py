@@ -78,7 +78,7 @@ def ran_once(toy_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     from sweeps import Study, run
 
     folder = tmp_path_factory.mktemp("runs")
-    result = run(Study.load(toy_file), folder, slots=2)
+    result = run(Study.load(toy_file), folder, here=60.0)
     assert (result.tally.done, result.tally.failed) == (12, 2)
     return folder
 

@@ -169,10 +169,9 @@ def test_a_leaderboard_over_a_parameter_shows_the_mean_of_each_configuration(com
     assert refused.code == 2 and "--over shows means" in refused.err
 
 
-@pytest.mark.ray
 def test_a_study_of_the_selector_has_the_differences_its_trials_have(command: Command, tmp_path: Path) -> None:
     study = Study.load("selector_grid", ["data.bars=700", "space.dip_threshold=[0.0, 0.01]", "space.intensity=[1.0]"])
-    run(study, tmp_path, slots=1)
+    run(study, tmp_path, here=60.0)
     done = command("ablation", "selector_grid", "risk_weight", "min_edge", "--dir", tmp_path, "--json", tmp_path / "a.json")
     assert done.code == 0, done.err
     with Ledger.open(tmp_path / "selector_grid" / LEDGER, readonly=True) as ledger:

@@ -107,11 +107,11 @@ class Desk:
 
 @pytest.mark.ray
 def test_a_target_ends_a_study_early_for_a_reason_on_record_and_a_larger_one_goes_on(tmp_path: Path, one_ray: int) -> None:
-    whole = run(Study.parse({**SELECTOR, "name": "whole"}), tmp_path / "elsewhere", slots=1)
+    whole = run(Study.parse({**SELECTOR, "name": "whole"}), tmp_path / "elsewhere", here=60.0)
     best = float(whole.leaderboard(1, judged=False)["sortino"].iloc[0])
     within = [float(v) for v in whole.frame().sort_values("trial")["sortino"]]
     easy = float(np.nanmax(within[:16]))
-    first = run(Study.parse({**SELECTOR, "stop": {"target": easy}}), tmp_path, slots=1)
+    first = run(Study.parse({**SELECTOR, "stop": {"target": easy}}), tmp_path, here=60.0)
     home = tmp_path / "small"
     assert 16 <= first.tally.done < 480 and not first.stopped and first.rule == "target"
     assert first.budget.startswith("target reached, sortino") and f"after {within.index(easy) + 1} trials" in first.budget
@@ -142,9 +142,9 @@ def test_a_budget_of_trials_is_exact_also_with_many_in_flight_and_over_sessions(
 
 @pytest.mark.ray
 def test_results_taken_over_from_another_study_are_no_new_ones_but_can_reach_a_target(tmp_path: Path, one_ray: int) -> None:
-    run(Study.parse({**TOY, "name": "other", "space": {"x": list(range(30))}}), tmp_path, slots=2)
+    run(Study.parse({**TOY, "name": "other", "space": {"x": list(range(30))}}), tmp_path, here=60.0)
     wide = {**TOY, "space": {"x": list(range(60))}}
-    made = run(Study.parse({**wide, "stop": {"trials": 5}}), tmp_path, slots=2)
+    made = run(Study.parse({**wide, "stop": {"trials": 5}}), tmp_path, here=60.0)
     assert made.tally.known == 30 and made.tally.done == 5
     target = float(made.frame()["score"].max())
     third = run(Study.parse({**wide, "name": "third", "stop": {"target": target}}), tmp_path, slots=2)
@@ -182,7 +182,7 @@ def test_a_plateau_ends_a_search_that_learns(tmp_path: Path, one_ray: int, deter
     again = run(Study.parse(study), tmp_path, slots=1)
     assert again.tally.done == 0 and again.budget == made.budget
     if deterministic:
-        alone = run(Study.parse(study), tmp_path / "alone", slots=1)
+        alone = run(Study.parse(study), tmp_path / "alone", here=60.0)
         assert alone.budget == made.budget and alone.tally.done == made.tally.done
         one, two = (each.frame().sort_values("trial")["y"].tolist() for each in (made, alone))
         assert one == two

@@ -47,15 +47,20 @@ def study(**changes: Any) -> Study:
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def one_ray() -> Iterator[None]:
+    with ray_session(None, 1):
+        yield
+
+
+@pytest.fixture(scope="module")
+def ran(one_ray: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two searches of one study, by one worker, so that everything about them is known: 12 points, and 2 that come to grief."""
     folder = tmp_path_factory.mktemp("runs")
     trap = {"trap": str(folder / "trap")}
-    with ray_session(None, 1):
-        assert run(study(settings=trap), folder, slots=1).tally.done == 12
-        grief = {"goal": [2.0], "trouble": ["raises", "diverges"]}
-        assert run(study(settings=trap, space=grief), folder, slots=1).tally.done == 2
-    yield folder
+    assert run(study(settings=trap), folder, slots=1).tally.done == 12
+    grief = {"goal": [2.0], "trouble": ["raises", "diverges"]}
+    assert run(study(settings=trap, space=grief), folder, slots=1).tally.done == 2
+    return folder
 
 
 @pytest.fixture
@@ -101,7 +106,9 @@ def test_why_of_a_completed_trial_shows_each_rung_it_passed_with_its_rank(comman
 
 
 @pytest.mark.ray
-def test_why_of_a_trial_that_the_median_rule_let_go_on_says_what_it_was_compared_with(command: Command, tmp_path: Path) -> None:
+def test_why_of_a_trial_that_the_median_rule_let_go_on_says_what_it_was_compared_with(
+    command: Command, tmp_path: Path, one_ray: None
+) -> None:
     assert run(study(scheduler={"kind": "median", "grace": 3}, space={"goal": GOALS[:6]}), tmp_path, slots=1).tally.done == 6
     with Ledger.open(tmp_path / "walks" / LEDGER, readonly=True) as ledger:
         means: dict[int, list[float]] = {}

@@ -7,9 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
-from cluster.session import ray_session
 from sweeps import Study, run
 
 Command = Callable[..., Any]
@@ -44,11 +41,9 @@ def test_audit_passes_the_honest_rules_and_fails_the_others(command: Command) ->
     assert legacy.code == 1 and re.search(r"next bar +FAILED +candidates", legacy.out)
 
 
-@pytest.mark.ray
 def test_leaderboard_judges_and_promote_opens_once(command: Command, tmp_path: Path) -> None:
     loaded = Study.load("selector_grid", ["data.symbols=[BTCUSD, ETHUSD]", "space.risk_weight=[0.75]"])
-    with ray_session(None, 2):
-        run(loaded, tmp_path, slots=2)
+    run(loaded, tmp_path, here=60.0)
     board = command("leaderboard", "selector_grid", "--dir", tmp_path)
     assert board.code == 0
     for name in ("verdict", "looks", "against", "overfitting", "folds", "winner", "holdout"):

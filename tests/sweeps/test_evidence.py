@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cluster.session import ray_session
 from results import Ledger, LedgerError, series
 from sweeps import Study, run
 from sweeps.evidence import count_looks, judge
@@ -14,13 +13,7 @@ from sweeps.promote import promote
 from sweeps.runner import LEDGER
 from sweeps.study import StudyError
 
-pytestmark = pytest.mark.ray
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_ray_for_all():
-    with ray_session(None, 2) as cpus:
-        yield cpus
+HERE = 60.0  # seconds: nothing here depends on who evaluates, so no workers are started
 
 
 def study(**changes: Any) -> Study:
@@ -39,9 +32,9 @@ def study(**changes: Any) -> Study:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     made = tmp_path_factory.mktemp("runs")
-    run(study(), made, slots=2)
+    run(study(), made, here=HERE)
     null = {"source": "sample", "bars": 4320, "signal": 0.0, "seed": 7, "symbols": ["BTCUSD", "ETHUSD", "SOLUSD"]}
-    run(study(name="null", data=null), made, slots=2)
+    run(study(name="null", data=null), made, here=HERE)
     return made
 
 
@@ -76,10 +69,10 @@ def test_returns_of_a_trial_are_those_of_its_metrics(folder: Path) -> None:
 
 
 def test_every_look_at_the_same_data_counts_whatever_became_of_it(folder: Path, tmp_path: Path) -> None:
-    run(study(), tmp_path, slots=2)
-    run(study(name="more", space={"min_edge": [0.002, 0.003], "intensity": [1.0]}), tmp_path, slots=2)
-    run(study(name="more", space={"min_edge": [0.002, 0.004], "intensity": [1.0]}), tmp_path, slots=2, fresh=True)
-    run(study(name="other", data=study().data | {"seed": 8}), tmp_path, slots=2)
+    run(study(), tmp_path, here=HERE)
+    run(study(name="more", space={"min_edge": [0.002, 0.003], "intensity": [1.0]}), tmp_path, here=HERE)
+    run(study(name="more", space={"min_edge": [0.002, 0.004], "intensity": [1.0]}), tmp_path, here=HERE, fresh=True)
+    run(study(name="other", data=study().data | {"seed": 8}), tmp_path, here=HERE)
     with Ledger.open(tmp_path / "edge" / LEDGER, readonly=True) as ledger:
         fingerprint = str(ledger.header.context["data_fingerprint"])
     looks = count_looks(tmp_path, fingerprint)
@@ -90,7 +83,7 @@ def test_every_look_at_the_same_data_counts_whatever_became_of_it(folder: Path, 
 
 
 def test_the_holdout_opens_once_on_the_record_and_later_openings_count_against_it(folder: Path, tmp_path: Path) -> None:
-    run(study(), tmp_path, slots=2)
+    run(study(), tmp_path, here=HERE)
     home = tmp_path / "edge"
     first = promote(home)
     assert first.opening == 1 and first.search["bars"] > first.holdout["bars"] > 0
@@ -106,16 +99,16 @@ def test_the_holdout_opens_once_on_the_record_and_later_openings_count_against_i
     judged = judge(home)
     assert judged.looks.openings == 2
     # The same holdout belongs to every study of the same data.
-    run(study(name="sister", space={"min_edge": [0.002]}), tmp_path, slots=2)
+    run(study(name="sister", space={"min_edge": [0.002]}), tmp_path, here=HERE)
     with pytest.raises(StudyError, match="has been opened"):
         promote(tmp_path / "sister")
 
 
 def test_legacy_results_cannot_be_promoted_and_no_holdout_is_a_message(tmp_path: Path) -> None:
-    run(study(name="legacy", settings=study().settings | {"profile": "legacy"}, space={"min_edge": [0.0]}), tmp_path, slots=2)
+    run(study(name="legacy", settings=study().settings | {"profile": "legacy"}, space={"min_edge": [0.0]}), tmp_path, here=HERE)
     with pytest.raises(StudyError, match="LEGACY PROFILE"):
         promote(tmp_path / "legacy")
-    run(study(name="open", protocol={"holdout": "0%"}, space={"min_edge": [0.0]}), tmp_path, slots=2)
+    run(study(name="open", protocol={"holdout": "0%"}, space={"min_edge": [0.0]}), tmp_path, here=HERE)
     with pytest.raises(StudyError, match="open: no holdout: its protocol leaves none, so there is nothing to open"):
         promote(tmp_path / "open")
     assert judge(tmp_path / "open").no_holdout == "its protocol leaves none" and not judge(tmp_path / "legacy").no_holdout
@@ -126,7 +119,7 @@ def test_legacy_results_cannot_be_promoted_and_no_holdout_is_a_message(tmp_path:
 def test_of_a_large_study_the_best_are_kept_beside_the_subset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(series, "KEPT", 40)
     space = {"min_edge": {"uniform": [0.0, 0.004], "points": 40}, "intensity": [0.8, 1.0, 1.2]}
-    result = run(study(space=space), tmp_path, slots=2)
+    result = run(study(space=space), tmp_path, here=HERE)
     with Ledger.open(tmp_path / "edge" / LEDGER, readonly=True) as ledger:
         ids, matrix = series.read(ledger, tmp_path / "edge")
         best = ledger.top("sortino", n=50)["config_id"]

@@ -31,7 +31,7 @@ def one_ray_for_all(toys: Path) -> Iterator[None]:
 def grid(tmp_path: Path) -> Path:
     """A folder with the study `grid` that has run: x from 0 to 9."""
     keys = {"name": "grid", "trainable": "tests.sweeps.toy:Toy", "data": {"size": 100}, "space": {"x": list(range(10))}, "seed": 3}
-    assert run(Study.parse(keys), tmp_path, slots=2).tally.done == 10
+    assert run(Study.parse(keys), tmp_path, here=60.0).tally.done == 10
     return tmp_path
 
 
@@ -175,7 +175,7 @@ def test_a_failure_of_an_earlier_search_is_tried_again_in_that_search(command: C
 
 def test_an_extension_that_learns_goes_on_with_its_search(command: Command, tmp_path: Path) -> None:
     keys = {"name": "learn", "trainable": "tests.sweeps.toy:Toy", "space": {"x": {"int": [0, 1000]}}, "seed": 3}
-    run(Study.parse(keys | {"search": {"sampler": "tpe", "trials": 6}}), tmp_path, slots=1)
+    run(Study.parse(keys | {"search": {"sampler": "tpe", "trials": 6}}), tmp_path, here=60.0)
     with Ledger.open(tmp_path / "learn" / LEDGER, readonly=True) as ledger:
         before = set(ledger.frame()["x"])
     made = extended(tmp_path / "learn", ["search.trials=9"])

@@ -294,6 +294,7 @@ def test_nothing_is_handed_out_that_is_not_in_the_ledger(tmp_path: Path):
         assert len(event["detail"]["points"]) == 8 and ledger.counts()["trials"] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_on_ray_a_killed_search_ends_with_the_suggestions_of_an_undisturbed_one(tmp_path: Path):
     file = tmp_path / "valley.yaml"
@@ -301,7 +302,7 @@ def test_on_ray_a_killed_search_ends_with_the_suggestions_of_an_undisturbed_one(
         "name: valley\ntrainable: toy_search:Valley\nseed: 4\nspace:\n  x: {uniform: [-5, 5]}\n  y: {uniform: [-5, 5]}\n"
         "search: {sampler: tpe, trials: 48, batch: 8, deterministic: true}\n"
     )
-    whole = run(Study.load(file), tmp_path / "whole", slots=1)
+    whole = run(Study.load(file), tmp_path / "whole", here=60.0)
     assert whole.tally.done == 48
     command = [sys.executable, "-m", "sweeps.cli", "run", str(file), "--dir", str(tmp_path / "killed")]
     driver = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)

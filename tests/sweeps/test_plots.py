@@ -16,6 +16,7 @@ import pytest
 
 from results import Ledger
 from sweeps.commands import plots as cli_plots
+from sweeps.plots import pictures
 from sweeps.plots.figures import KINDS, drawing, label_of
 from sweeps.plots.importance import EVALUATORS, Evaluator
 from sweeps.plots.pages import figure_of
@@ -88,6 +89,50 @@ def test_figures_show_the_ledgers_numbers_under_the_ledgers_names(made: Path) ->
     assert front.layout.yaxis.title.text == "cost, lower is better"
     assert {trace.name: len(trace.y) for trace in timeline.data} == {"completed": 31, "stopped early": 2, "failed": 3}
     assert label_of(METRICS[2]) == "seconds (s)"
+
+
+def test_a_completed_trial_without_the_metric_is_drawn_as_completed_and_not_as_failed(tmp_path: Path) -> None:
+    def scores(config: Mapping[str, Any]) -> Sequence[float | None] | None:
+        return None if config["x"] == 3 else [None if config["x"] > 3 else float(config["x"]), 1.0, 2.0]
+
+    with Ledger.open(ledger_of(tmp_path / "gaps", [grid({"x": {"int": [0, 5]}})], scores), readonly=True) as ledger:
+        drawn = drawing(ledger, "timeline")
+        assert drawing(ledger, "timeline", ["cost"]).projection.blank == frozenset()
+    timeline = figure_of(drawn)
+    assert {trace.name: list(trace.y) for trace in timeline.data} == {
+        "completed": [0, 1, 2],
+        "completed, metric n/a": [4, 5],
+        "failed": [3],
+    }
+    assert drawn.notes[0] == "6 trials: 3 completed, 2 completed without score, 1 failed."
+    cli_plots.draw(tmp_path / "gaps", "timeline", to=tmp_path / "timeline.svg")
+    assert "completed, metric n/a" in re.sub(r"<!--|-->", "", (tmp_path / "timeline.svg").read_text())
+    # Optuna itself, whose files know no n/a, is told that they failed: a waiting trial it would run.
+    assert {t.state.name for t in drawn.projection.study.get_trials(deepcopy=False)} == {"COMPLETE", "FAIL"}
+
+
+def test_axes_of_slices_end_where_the_parameters_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    space = {"share": {"uniform": [0.0, 1.0]}, "rate": {"loguniform": [1e-4, 1e-2]}, "n": {"int": [1, 100]}, "few": [1, 2]}
+    configs = [
+        {"share": float(rng.uniform()), "rate": float(10 ** rng.uniform(-4, -2)), "n": int(rng.integers(1, 101)), "few": i % 2 + 1}
+        for i in range(40)
+    ]
+    path = ledger_of(tmp_path / "made", [(space, configs)], lambda c: [c["share"], 1.0, 2.0])
+    with Ledger.open(path, readonly=True) as ledger:
+        drawn = drawing(ledger, "slice")
+    ranges = {axis.title.text: axis.range for axis in figure_of(drawn).select_xaxes()}
+    assert ranges == {"share": (0.0, 1.0), "rate": (-4.0, -2.0), "n": (1.0, 100.0), "few": None}
+    limits: dict[str, tuple[float, float]] = {}
+    dress = pictures._dress
+    monkeypatch.setattr(pictures, "_dress", lambda figure, several, d: (dress(figure, several, d), limits.update(_limits(several))))
+    pictures.picture(drawn, tmp_path / "slice.png", "png")
+    assert [limits[name] for name in ("share", "rate", "n")] == [(0.0, 1.0), (1e-4, 1e-2), (1.0, 100.0)]
+    assert limits["few"][0] < 1.0 and limits["few"][1] > 2.0
+
+
+def _limits(several: Sequence[Any]) -> dict[str, tuple[float, float]]:
+    return {axes.get_xlabel(): tuple(axes.get_xlim()) for axes in several}
 
 
 def test_what_cannot_be_drawn_is_a_message(made: Path, command: Command, runs: Path, tmp_path: Path) -> None:

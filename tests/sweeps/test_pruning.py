@@ -7,11 +7,13 @@ import re
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
 
+from cluster.session import ray_session
 from results import Ledger
 from sweeps import Study, run
 from sweeps.commands.export import export_trial
@@ -21,6 +23,12 @@ from tests.sweeps.test_steps import outcome
 from tests.sweeps.toy_steps import Thrifty
 
 pytestmark = pytest.mark.ray
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_ray() -> Iterator[None]:
+    with ray_session(None, 1):
+        yield
 
 
 def study(**changes) -> Study:

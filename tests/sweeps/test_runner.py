@@ -19,6 +19,7 @@ from sweeps.runner import LEDGER
 from sweeps.study import StudyError
 
 pytestmark = pytest.mark.ray
+HERE = 60.0  # seconds: where the point is not who evaluates, no workers are started
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -50,7 +51,7 @@ def test_a_study_runs_to_its_end_and_is_verified(tmp_path: Path) -> None:
 
 
 def test_a_second_run_evaluates_nothing_and_an_extended_one_only_what_is_new(tmp_path: Path) -> None:
-    run(toy(), tmp_path, slots=2)
+    run(toy(), tmp_path, here=HERE)
     again = run(toy(), tmp_path, slots=2)
     assert again.tally.done == 0 and again.tally.known == 40
     wider = run(toy(space={"x": list(range(50)), "y": [0.0, 1.0]}), tmp_path, slots=2)
@@ -59,25 +60,25 @@ def test_a_second_run_evaluates_nothing_and_an_extended_one_only_what_is_new(tmp
 
 
 def test_another_study_of_the_same_conditions_shares_results(tmp_path: Path) -> None:
-    run(toy(), tmp_path, slots=2)
-    other = run(toy(name="other", space={"x": list(range(30, 60))}), tmp_path, slots=2)
+    run(toy(), tmp_path, here=HERE)
+    other = run(toy(name="other", space={"x": list(range(30, 60))}), tmp_path, here=HERE)
     assert other.tally.known == 10 and other.tally.done == 20
     assert other.verify().ok
-    reseeded = run(toy(name="reseeded", seed=4), tmp_path, slots=2)
+    reseeded = run(toy(name="reseeded", seed=4), tmp_path, here=HERE)
     assert reseeded.tally.done == 40
 
 
 def test_fresh_sets_results_aside_and_evaluates_all_again(tmp_path: Path) -> None:
-    run(toy(), tmp_path, slots=2)
-    again = run(toy(), tmp_path, slots=2, fresh=True)
+    run(toy(), tmp_path, here=HERE)
+    again = run(toy(), tmp_path, here=HERE, fresh=True)
     assert again.tally.done == 40
     assert (tmp_path / ".aside" / "toy.1" / LEDGER).exists()
 
 
 def test_other_data_or_rules_are_refused_in_the_same_ledger(tmp_path: Path) -> None:
-    run(toy(), tmp_path, slots=2)
+    run(toy(), tmp_path, here=HERE)
     with pytest.raises(LedgerError, match=r"data_fingerprint was toy-1000, is toy-9.*--set name=toy_2.*--fresh"):
-        run(toy(data={"size": 9}), tmp_path, slots=2)
+        run(toy(data={"size": 9}), tmp_path, here=HERE)
     assert len(scores(tmp_path)) == 40
 
 
@@ -100,7 +101,7 @@ def test_a_configuration_that_kills_its_worker_costs_only_itself(tmp_path: Path)
 
 
 def test_pack_sizes_do_not_change_results(tmp_path: Path) -> None:
-    run(toy(), tmp_path / "a", slots=1)
+    run(toy(), tmp_path / "a", here=HERE)
     run(toy(settings={"seconds_each": 0.02}), tmp_path / "b", slots=2)
     a, b = scores(tmp_path / "a"), scores(tmp_path / "b")
     np.testing.assert_array_equal(a[["score", "cost"]], b[["score", "cost"]])
@@ -153,7 +154,7 @@ def test_wrong_studies_are_refused_before_anything_is_written(tmp_path: Path) ->
 
 
 def test_fresh_never_takes_a_ledger_from_under_its_writer(tmp_path: Path) -> None:
-    run(toy(), tmp_path, slots=2)
+    run(toy(), tmp_path, here=HERE)
     with Ledger.open(tmp_path / "toy" / LEDGER), pytest.raises(LedgerError, match="is being written by"):
         run(toy(), tmp_path, fresh=True)
     with pytest.raises(ValueError):
@@ -170,8 +171,8 @@ def test_workers_that_cannot_start_end_the_run_with_the_cause(tmp_path: Path) ->
 
 
 def test_another_objective_ranks_by_it(tmp_path: Path) -> None:
-    run(toy(), tmp_path, slots=2)
-    other = run(toy(objective="cost"), tmp_path, slots=2)
+    run(toy(), tmp_path, here=HERE)
+    other = run(toy(objective="cost"), tmp_path, here=HERE)
     assert other.tally.best == 0.0 and other.leaderboard(1)["cost"].item() == 0.0
     assert other.prepared.warnings[0].startswith("objective: score when the study was created, cost now; this run ranks by cost")
 

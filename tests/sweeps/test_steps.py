@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,6 +29,12 @@ from trainables.contract import Parameter
 from trainables.stepping import Report
 
 GOALS = [0.8, 0.1, 1.2, 0.3, 0.0, 1.4, 0.9, 0.2, 1.5, 0.6, 1.1, 0.4, 0.5, 1.3, 0.7, 1.0]
+
+
+@pytest.fixture(scope="module")
+def one_ray() -> Iterator[None]:
+    with ray_session(None, 1):
+        yield
 
 
 def study(**changes) -> Study:
@@ -52,6 +59,7 @@ def outcome(home: Path) -> tuple[list, list]:
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("one_ray")
 def test_a_study_of_trials_that_report_stops_the_poor_and_says_why(tmp_path):
     result = run(study(), tmp_path, slots=1)
     home = tmp_path / "walks"
@@ -77,13 +85,13 @@ def test_a_study_of_trials_that_report_stops_the_poor_and_says_why(tmp_path):
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("one_ray")
 def test_a_trial_that_reached_its_last_step_is_completed_whatever_its_place(tmp_path):
     coarse = {"settings": {"every": 12}, "scheduler": {"kind": "asha", "grace": 2, "factor": 2}}
     mixed = {"goal": [1.0, 0.0], "paces": [24, 12]}
-    with ray_session(None, 1):
-        run(study(space={"goal": GOALS[:3]}, **coarse), tmp_path, slots=1)
-        run(study(space={"goal": [*GOALS[:6], 0.05]}, **coarse), tmp_path, slots=1)  # the scheduler is rebuilt from the first three
-        run(study(name="mixed", fixed={}, space=mixed, **coarse), tmp_path, slots=1)
+    run(study(space={"goal": GOALS[:3]}, **coarse), tmp_path, slots=1)
+    run(study(space={"goal": [*GOALS[:6], 0.05]}, **coarse), tmp_path, slots=1)  # the scheduler is rebuilt from the first three
+    run(study(name="mixed", fixed={}, space=mixed, **coarse), tmp_path, slots=1)
     with Ledger.open(tmp_path / "walks" / LEDGER, readonly=True) as ledger:
         assert ledger.counts()["completed"] == 7 and not ledger.events("stopped")
     behind = open_study("walks", tmp_path).why(1)
@@ -98,6 +106,7 @@ def test_a_trial_that_reached_its_last_step_is_completed_whatever_its_place(tmp_
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("one_ray")
 def test_a_stop_at_the_last_step_in_an_older_ledger_stays_one_and_is_explained(tmp_path, monkeypatch):
     coarse = study(settings={"every": 12}, space={"goal": GOALS[:3]}, scheduler={"kind": "asha", "grace": 2, "factor": 2})
     with monkeypatch.context() as then:
@@ -109,6 +118,7 @@ def test_a_stop_at_the_last_step_in_an_older_ledger_stays_one_and_is_explained(t
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("one_ray")
 def test_trials_that_fail_diverge_or_kill_their_worker_end_as_what_they_are(tmp_path):
     space = {"goal": [1.0], "trouble": ["none", "raises", "diverges", "dies", "dies once"]}
     run(study(space=space, scheduler={"kind": "median"}), tmp_path, slots=1)
@@ -126,6 +136,7 @@ def test_trials_that_fail_diverge_or_kill_their_worker_end_as_what_they_are(tmp_
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("one_ray")
 @pytest.mark.parametrize("kills", [1, pytest.param(12, marks=pytest.mark.slow)])
 def test_a_killed_study_makes_the_same_decisions_and_repeats_nothing(kills, tmp_path):
     goals = [0.3, 0.9, 0.1, 1.2, 0.5, 0.7, 1.1, 0.2] if kills == 1 else [round(7 * i % 40 / 20, 2) for i in range(40)]
@@ -202,6 +213,7 @@ def test_a_rung_without_a_report_of_its_own_is_warned_of(every, scheduler, told)
 
 @pytest.mark.slow
 @pytest.mark.ray
+@pytest.mark.usefixtures("one_ray")
 def test_a_study_keeps_the_scheduler_it_began_with_and_says_so(tmp_path):
     first = run(study(space={"goal": GOALS[:6]}), tmp_path, slots=1)
     assert not first.prepared.warnings
@@ -244,6 +256,7 @@ class Odd(Walk):
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("one_ray")
 def test_what_is_no_report_fails_its_trial_alone(tmp_path):
     kinds = ["dict", "text", "half", "typo", "less", "nan", "none"]
     run(study(trainable="tests.sweeps.test_steps:Odd", space={"kind": kinds}), tmp_path, slots=1)
@@ -275,6 +288,7 @@ class Brief(Walk):
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("one_ray")
 def test_a_trial_is_timed_from_its_first_report_and_ending_before_its_last_step_is_told(tmp_path):
     paces, news = {}, []
 
@@ -301,6 +315,7 @@ class Losing(Walk):
 
 
 @pytest.mark.ray
+@pytest.mark.usefixtures("one_ray")
 def test_trials_at_work_say_what_they_lose_and_where_they_can_be_stopped_and_too_many_cpus_start_none(tmp_path):
     seen, short = {}, {"goal": [1.0], "paces": [12, 5]}
 

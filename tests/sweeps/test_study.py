@@ -119,6 +119,7 @@ def test_a_parameter_a_trainable_refuses_is_found_where_it_is_written_fixed_or_s
             "name: a/b",
             "FILE, line 1: name: use letters, digits, _ . - (at most 80), starting with a letter or digit (it is 'a/b')",
         ),
+        ("name: mine", "name: a.walk", "FILE, line 1: name: a name does not end in .walk: folders of walk-forwards do (it is 'a.walk')"),
         ("name: mine", "name: 2024", "FILE, line 1: name: give text, in quotes: '2024' (it is 2024)"),
         ("trainable: selector\n", "", "FILE: trainable is missing; name what is swept, for example `trainable: selector`"),
         ("trainable: selector", "trainable: selectr", "FILE, line 2: trainable: 'selectr' is unknown; did you mean 'selector'?"),
