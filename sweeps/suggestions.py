@@ -173,6 +173,17 @@ def elsewhere(search: Search, ledger: LedgerReader, folder: Path) -> Iterator[tu
     Raises:
         StudyError: A study that is not there, or has other metrics.
     """
+    for _, found in warm_starts(search, folder):
+        yield from found
+    yield from _points(search, Axes(search.space), ledger)
+
+
+def warm_starts(search: Search, folder: Path) -> Iterator[tuple[str, Iterable[tuple[dict[str, Any], Result]]]]:
+    """Yields the studies a search is to learn from, each with what `elsewhere` takes from it, to be read before the next.
+
+    Raises:
+        StudyError: As `elsewhere`.
+    """
     axes = Axes(search.space)
     for name in search.study.search.warm_start:
         home = Path(name) if Path(name).is_dir() else folder / name
@@ -180,10 +191,9 @@ def elsewhere(search: Search, ledger: LedgerReader, folder: Path) -> Iterator[tu
             with Ledger.open(home / LEDGER, readonly=True) as other:
                 if lacking := [metric for metric in search.objectives if metric not in other.header.metric_names]:
                     raise StudyError(f"search.warm_start: {name} has no {', '.join(lacking)}, by which this study ranks")
-                yield from _points(search, axes, other)
+                yield name, _points(search, axes, other)
         except LedgerError as error:
             raise StudyError(f"search.warm_start: {name}: {error}") from None
-    yield from _points(search, axes, ledger)
 
 
 def _points(search: Search, axes: Axes, ledger: LedgerReader) -> Iterable[tuple[dict[str, Any], Result]]:

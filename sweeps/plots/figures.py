@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from results.constraints import constraints_of
-from results.leaderboard import LEGACY_LABEL, profile
+from results.leaderboard import LEGACY_LABEL, UNVERIFIED, imported, profile
 from results.metrics import Metric
 from sweeps.plots.importance import LEAST, Ranking, importances, sample_of
 from sweeps.plots.projection import BEST, MOST, Projection, ProjectionError, objectives, project
@@ -18,7 +18,14 @@ if TYPE_CHECKING:
     from results.records import Header
 
 IN_SAMPLE: Final = "In-sample figures: they say what won, not what will."
-STATES: Final = {"COMPLETE": "completed", "PRUNED": "stopped early", "FAIL": "failed", "INFEASIBLE": "constraints not met"}
+# As `Projection.told_apart` has them.
+STATES: Final = {
+    "COMPLETE": "completed",
+    "INFEASIBLE": "constraints not met",
+    "WAITING": "completed, metric n/a",
+    "PRUNED": "stopped early",
+    "FAIL": "failed",
+}
 _FEW: Final = 8  # values that get a tick each
 
 
@@ -189,8 +196,15 @@ def _notes(kind: str, found: Projection, ranking: Ranking | None) -> list[str]:
     trials = found.study.get_trials(deepcopy=False)
     if KINDS[kind].ended:
         counts = {state: sum(trial.state == state for trial in trials) for state in (TrialState.COMPLETE, TrialState.PRUNED)}
-        rest = len(trials) - sum(counts.values())
-        parts = [(counts[TrialState.COMPLETE], "completed"), (counts[TrialState.PRUNED], "stopped early"), (rest, "failed or n/a")]
+        blank = len(found.blank)
+        rest = len(trials) - sum(counts.values()) - blank
+        without = f"completed without {' or '.join(metric.name for metric in found.metrics)}"
+        parts = [
+            (counts[TrialState.COMPLETE], "completed"),
+            (blank, without),
+            (counts[TrialState.PRUNED], "stopped early"),
+            (rest, "failed"),
+        ]
         told = ", ".join(f"{n:,} {word}" for n, word in parts if n)
         notes.append(f"{len(trials):,} trials: {told}." + ("" if found.whole else f" A sample: {found.words()}."))
     else:
@@ -211,6 +225,8 @@ def _notes(kind: str, found: Projection, ranking: Ranking | None) -> list[str]:
         notes.append(f"Grey: does not meet {' and '.join(map(str, limits))}.")
     if profile(found.header) == "legacy":
         notes.append(f"{LEGACY_LABEL}.")
+    if imported(found.header):
+        notes.append(f"{UNVERIFIED}.")
     return notes if kind in ("timeline", "importance") else [*notes, IN_SAMPLE]
 
 
@@ -262,6 +278,16 @@ def few_values(drawing: Drawing, parameter: str) -> list[float]:
     trials = drawing.projection.study.get_trials(deepcopy=False)
     values = sorted({float(trial.params[parameter]) for trial in trials if parameter in trial.params})
     return values if len(values) <= _FEW else []
+
+
+def bounds(drawing: Drawing, parameter: str) -> tuple[float, float] | None:
+    """Returns where the axis of a numeric parameter begins and ends; None for categories, and for values with a tick each."""
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    distribution = drawing.projection.axes.distributions.get(parameter)
+    if not isinstance(distribution, (FloatDistribution, IntDistribution)) or few_values(drawing, parameter):
+        return None
+    return (float(distribution.low), float(distribution.high)) if distribution.low < distribution.high else None
 
 
 def in_percent(text: str) -> str:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import html
+import math
 from typing import Any, Final
 
 from search_spaces.adaptive.bayesian import quiet
-from sweeps.plots.figures import STATES, Drawing, few_values, in_percent, label_of, percent
+from sweeps.plots.figures import STATES, Drawing, bounds, few_values, in_percent, label_of, percent
 
 _PAGE: Final = """<!DOCTYPE html>
 <html lang="en">
@@ -75,7 +76,7 @@ def _drawn(drawing: Drawing) -> Any:
         case "rank":
             return draw.plot_rank(drawing.projection.best_last(), params, target_name=metrics[0].name)
         case "timeline":
-            return draw.plot_timeline(study)
+            return draw.plot_timeline(drawing.projection.told_apart())
         case "pareto":
             return draw.plot_pareto_front(study, target_names=[label_of(metric) for metric in metrics])
         case "intermediate":
@@ -143,6 +144,7 @@ def _dress(figure: Any, drawing: Drawing) -> None:
                 update(tickformat=".4~%")
     elif kind == "slice":
         _values_on_ticks(figure, drawing)
+        _within_bounds(figure, drawing)
         figure.update_layout(width=None if n < 8 else 170 * n, margin_r=90)
     elif kind in ("contour", "rank"):
         _values_on_ticks(figure, drawing)
@@ -152,9 +154,9 @@ def _dress(figure: Any, drawing: Drawing) -> None:
         figure.update_layout(showlegend=False)
         figure.update_yaxes(title_text="share of trials at or below", range=[0, 1.02])
     elif kind == "timeline":
-        colours = {"COMPLETE": "#3b6fb6", "PRUNED": "#e8973a", "FAIL": "#d62728"}
+        colours = {"COMPLETE": "#3b6fb6", "WAITING": "#9db7d5", "PRUNED": "#e8973a", "FAIL": "#d62728"}
         figure.for_each_trace(lambda t: t.update(marker_color=colours.get(t.name, "#cccccc")))
-        figure.for_each_trace(lambda t: t.update(name=STATES.get(t.name, t.name)))
+        figure.for_each_trace(lambda t: t.update(name=STATES.get(t.name, t.name), hovertemplate="%{text}<extra>%{fullData.name}</extra>"))
         figure.update_xaxes(title_text="time (UTC)")
         figure.update_yaxes(title_text="trial")
     elif kind == "intermediate":
@@ -179,6 +181,14 @@ def _values_on_ticks(figure: Any, drawing: Drawing) -> None:
         _tick(axis, axis.title.text, names, drawing)
     for axis in figure.select_yaxes():
         _tick(axis, axis.title.text, names, drawing)
+
+
+def _within_bounds(figure: Any, drawing: Drawing) -> None:
+    """Ends the axes where the parameters do; what lies on an end is drawn whole."""
+    figure.update_traces(cliponaxis=False)
+    for axis in figure.select_xaxes():
+        if (ends := bounds(drawing, axis.title.text)) is not None:
+            axis.update(range=[math.log10(end) for end in ends] if axis.type == "log" else list(ends))
 
 
 def _tick(axis: Any, name: str | None, names: list[str], drawing: Drawing) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from search_spaces.adaptive.bayesian import quiet
-from sweeps.plots.figures import STATES, Drawing, few_values, in_percent, label_of, percent
+from sweeps.plots.figures import STATES, Drawing, bounds, few_values, in_percent, label_of, percent
 
 _DPI: Final = 150
 _STYLE: Final = {
@@ -92,7 +92,7 @@ def _drawn(drawing: Drawing) -> Any:
         case "rank":
             axes = draw.plot_rank(drawing.projection.best_last(), params, target_name=label)
         case "timeline":
-            axes = draw.plot_timeline(study)
+            axes = draw.plot_timeline(drawing.projection.told_apart())
         case "pareto":
             axes = draw.plot_pareto_front(study, target_names=[label_of(metric) for metric in metrics])
         case "intermediate":
@@ -176,6 +176,10 @@ def _dress(figure: Any, several: list[Any], drawing: Drawing) -> None:
     elif kind == "slice":
         for axes, name in zip(several, sorted(drawing.params or ()), strict=True):
             _values_on_ticks(axes.xaxis, name, drawing)
+            if (ends := bounds(drawing, name)) is not None:
+                axes.set_xlim(*ends)  # and what lies on an end is drawn whole
+                for points in axes.collections:
+                    points.set_clip_on(False)
     elif kind in ("contour", "rank"):
         for axes in several:
             across, up = axes.get_xlabel(), axes.get_ylabel()
@@ -195,12 +199,12 @@ def _states(axes: Any, drawing: Drawing) -> None:
     """Says which colour is which state; Optuna's legend does not survive being moved."""
     from matplotlib.patches import Patch
 
-    there = {trial.state.name for trial in drawing.projection.study.get_trials(deepcopy=False)}
-    colours = {"COMPLETE": "tab:blue", "PRUNED": "tab:orange", "FAIL": "tab:red"}
+    there = {trial.state.name for trial in drawing.projection.told_apart().get_trials(deepcopy=False)}
+    colours = {"COMPLETE": "tab:blue", "WAITING": "tab:gray", "PRUNED": "tab:orange", "FAIL": "tab:red"}
     handles = [Patch(color=colour, label=STATES[name]) for name, colour in colours.items() if name in there]
     if axes.get_legend():
         axes.get_legend().remove()
-    axes.legend(handles=handles, frameon=False, loc="lower right")
+    axes.legend(handles=handles, frameon=False, loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=3)
     axes.get_figure().set_layout_engine("constrained")
 
 

@@ -52,6 +52,7 @@ class Projection:
         used: Completed trials with all metrics that are here.
         best: Of these, taken because they are the best, or not dominated; 0 where all are here or all by lot.
         learnt: Samplers that learn from results, where such suggested trials of the study.
+        blank: Numbers of trials that are completed without one of the metrics, which Optuna can only call failed.
     """
 
     study: optuna.Study
@@ -63,6 +64,7 @@ class Projection:
     used: int
     best: int
     learnt: tuple[str, ...] = ()
+    blank: frozenset[int] = frozenset()
 
     @property
     def whole(self) -> bool:
@@ -92,6 +94,16 @@ class Projection:
         sign = -1.0 if self.metrics[0].direction == "min" else 1.0
         trials = [trial for trial in self.study.get_trials(deepcopy=False) if trial.values]
         return self._with(sorted(trials, key=lambda trial: sign * trial.values[0]))
+
+    def told_apart(self) -> optuna.Study:
+        """Returns the study with trials that are completed without a metric as WAITING, a state no trial of a ledger has."""
+        import optuna
+
+        trials = [copy(trial) for trial in self.study.get_trials(deepcopy=False)]
+        for trial in trials:
+            if trial.number in self.blank:
+                trial.state = optuna.trial.TrialState.WAITING
+        return self._with(trials)
 
     def _with(self, trials: list[optuna.trial.FrozenTrial]) -> optuna.Study:
         import optuna
@@ -163,7 +175,9 @@ def project(
         )
     used = sum(trial.state == optuna.trial.TrialState.COMPLETE for trial in made)
     learnt = tuple(dict.fromkeys(name for plan in plans if (name := str(plan.sampler.get("sampler"))) in ADAPTIVE))
-    return Projection(study, header, chosen, axes, completed, completed - usable, used, min(taken, used), learnt)
+    fail = optuna.trial.TrialState.FAIL
+    blank = frozenset(t.number for t, row in zip(made, rows, strict=True) if t.state == fail and row["status"] == "completed")
+    return Projection(study, header, chosen, axes, completed, completed - usable, used, min(taken, used), learnt, blank)
 
 
 def _counts(ledger: LedgerReader, metrics: Sequence[Metric]) -> tuple[int, int, int]:
