@@ -13,7 +13,7 @@ AT_ONCE ?= -n 2 --dist loadfile
 $(VENV)/.ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install -q --upgrade pip
-	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev,chronos,importance,wandb,mlflow]'
+	$(BIN)/python -m pip install -qq -c constraints.txt -e '.[dev,chronos,importance,wandb,mlflow,postgres]'
 	touch $@
 
 demo: $(VENV)/.ready      ## set up, then run the selector grid on the embedded sample market
