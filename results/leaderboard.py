@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from results.reader import LedgerReader
 
 LEGACY_LABEL: Final = "LEGACY PROFILE: not comparable, not promotable"
+IMPORTED: Final = "historical"  # the trainable of studies whose results were imported from records
+UNVERIFIED: Final = "UNVERIFIED: imported from records, not evaluated here"
+UNVERIFIED_MARK: Final = "?"
 NOT_AVAILABLE: Final = digits.NOT_AVAILABLE
 UNMET: Final = "✗"
 EVIDENCE: Final = 3  # of the declared metrics, the first ones
@@ -49,8 +52,8 @@ def leaderboard(
     Returns:
         Columns rank, trial, the ranking metric, those of the constraints, the first few other metrics, parameters, the rest; with
         constraints a last column "meets" (bool). `attrs` has what a caption needs: "study", "metric", "direction", "units", "trials",
-        "constants" (parameters equal in all rows shown), "parameters", "profile" (the protocol's, or None), "constraints" (in
-        words), "meeting" (how many trials meet them).
+        "constants" (parameters equal in all rows shown), "parameters", "profile" (the protocol's, or None), "imported" (whether nobody
+        evaluated them here), "constraints" (in words), "meeting" (how many trials meet them).
 
     Raises:
         LedgerError: No such metric, or one without a direction.
@@ -153,6 +156,7 @@ def _attrs(ledger: LedgerReader, ranked: Metric, constraints: Sequence[Constrain
         "units": {_metric_label(item.name): shown_unit(item) for item in header.metrics},
         "trials": trials,
         "profile": profile(header),
+        "imported": imported(header),
         "constraints": [str(item) for item in constraints],
         "meeting": ledger.count_meeting(constraints) if constraints else trials,
         "blank": ledger.count_blank(ranked.name),
@@ -166,6 +170,11 @@ def profile(header: Header) -> str | None:
     return found if isinstance(found, str) else None
 
 
+def imported(header: Header) -> bool:
+    """Return whether a study's results were imported from records: nobody evaluated them here."""
+    return bool(header.context["trainable"] == IMPORTED)
+
+
 def render(board: pd.DataFrame, title: str | None = None, width: int | None = None) -> Table:
     """Return a leaderboard as a rich table.
 
@@ -177,7 +186,7 @@ def render(board: pd.DataFrame, title: str | None = None, width: int | None = No
 
     Returns:
         Percent for metrics in unit "fraction", "n/a" for NaN; a study with the legacy profile is labelled in red, a trial that
-        does not meet the constraints has a mark in place of its rank.
+        does not meet the constraints has a mark in place of its rank, an imported one has a mark beside it.
     """
     from rich import box
     from rich.markup import escape
@@ -187,10 +196,14 @@ def render(board: pd.DataFrame, title: str | None = None, width: int | None = No
     meets = board["meets"].tolist() if "meets" in board else [True] * len(board)
     cells = {name: [_cell(name, value, attrs) for value in board[name]] for name in board.columns if name not in _UNSHOWN}
     cells["rank"] = [rank if met else UNMET for rank, met in zip(cells["rank"], meets, strict=True)]
+    if attrs.get("imported"):
+        cells["rank"] = [f"{rank} {UNVERIFIED_MARK}" for rank in cells["rank"]]
     shown = _fitting(cells, width)
     heading = escape(title or _title(attrs, len(board)))
     if attrs.get("profile") == "legacy":
         heading += f"\n[bold red]{LEGACY_LABEL}[/bold red]"
+    if attrs.get("imported"):
+        heading += f"\n[bold yellow]{UNVERIFIED}[/bold yellow]"
     if attrs.get("constraints") and not attrs["meeting"]:
         told = f"no trial meets {' and '.join(attrs['constraints'])}" + ("; these are the nearest" if len(board) else "")
         heading += f"\n[bold yellow]{escape(told)}[/bold yellow]"
@@ -279,7 +292,7 @@ def _cell(name: str, value: Any, attrs: dict[Any, Any]) -> str:
 
 
 def _caption(attrs: dict[Any, Any], hidden: list[str], all_meet: bool) -> str:
-    lines = []
+    lines = [f"{UNVERIFIED_MARK} is an unverified result"] if attrs.get("imported") else []
     if attrs.get("constraints") and attrs["meeting"]:
         mark = "" if all_meet else f"; {UNMET} does not"
         lines.append(f"{attrs['meeting']:,} of {attrs['trials']:,} trials meet {' and '.join(attrs['constraints'])}{mark}")

@@ -13,6 +13,7 @@ from results.lock import is_written
 from results.reader import LedgerReader
 from sweeps.budget_words import ended_by
 from sweeps.feed import CHUNK
+from sweeps.history import is_imported, refuse
 from sweeps.runner import LEDGER
 from sweeps.search import Search
 from sweeps.study import Search as Section
@@ -95,6 +96,8 @@ def unfinished(home: Path) -> str:
         state, plans = state_of(home, ledger), ledger.plans()
         if state == "finished" or not plans:
             return ""
+        if is_imported(ledger.header):
+            return "the import was cut short; the same import goes on"
         why = f"{state}: {words}" if (words := ended_by(ledger)) else state
         # Searches may share points; of a single one the trials are counted, which is quick however many there are.
         if len(plans) == 1:
@@ -113,7 +116,12 @@ def state_of(home: Path, ledger: LedgerReader) -> str:
 
 
 def searches(ledger: LedgerReader) -> list[tuple[Plan, Study]]:
-    """Returns every search a study was asked for, oldest first, with the study as it was then."""
+    """Returns every search a study was asked for, oldest first, with the study as it was then.
+
+    Raises:
+        HistoryError: Its results were imported: nobody searched.
+    """
+    refuse(ledger.header, "no search that could be verified, extended, forked or retried")
     study = Study.parse(ledger.header.spec)
     return [(plan, _as_then(study, plan)) for plan in ledger.plans()]
 

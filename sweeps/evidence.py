@@ -13,7 +13,7 @@ import sqlalchemy as sa
 
 from results import Ledger, LedgerError
 from results.constraints import Constraint
-from results.leaderboard import leaderboard
+from results.leaderboard import imported, leaderboard
 from results.metrics import Metric
 from results.reader import LedgerReader
 from results.records import Header
@@ -140,6 +140,8 @@ def judge(home: Path, sort: str | None = None, top: int = 20, constraints: Seque
 
 def no_holdout(header: Header) -> str:
     """Returns why a study has no holdout, such as "bowl:Descent does not cut time"; empty where it has one."""
+    if imported(header):
+        return "these results were imported, not evaluated here"
     cuts = header.context["protocol"].get("timeline")
     if cuts is None:
         return f"{header.context['trainable']} does not cut time"

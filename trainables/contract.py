@@ -235,6 +235,8 @@ class Warms(Contract):
         ...
 
 
+HISTORICAL = "historical"  # in place of a trainable, where results were imported: nothing evaluates them
+
 _PARTS = (*Declares.__annotations__, "prepare")
 _KINDS = {"evaluate_pack": ("evaluate_pack",), "evaluate": ("fidelity", "last_step", "evaluate")}  # packed, stepping
 
@@ -257,8 +259,14 @@ class Registry:
         """Instantiates a trainable by registered name or `package.module:Class`.
 
         Raises:
-            TrainableError: Unknown name, module that does not import, or a class that does not keep the contract.
+            TrainableError: Unknown name, module that does not import, or a class that does not keep the contract; or results that
+                were imported, which nothing can make again.
         """
+        if name == HISTORICAL:
+            raise TrainableError(
+                "trainable: these results were imported from records (alphasweep track import-log), not evaluated here, so there is "
+                "nothing to run, extend, verify, replay, audit or promote; a study file with another trainable evaluates the same"
+            )
         target = self.entries.get(name, name)
         if ":" not in target:
             hint = nearest(name, self.entries)

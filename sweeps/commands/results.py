@@ -315,6 +315,7 @@ def show(
     from results import Ledger, LedgerError, reports
     from results.leaderboard import format_value, shown_unit
     from sweeps.endings import how_far
+    from sweeps.history import is_imported, note_of
     from sweeps.runner import LEDGER
 
     home = home_of(study, dir)
@@ -328,8 +329,10 @@ def show(
             show_unfinished(header, found, [each for each in reports.read(ledger) if each.trial == found.trial])
             return
         said = list(reports.read(ledger, bytes.fromhex(row["config_id"])))
+        noted = note_of(ledger, row["trial"]) if is_imported(header) else ""
     keys = ("config_id", "status", "error", "source", "worker", "ended")
     facts: list[list[str | Text]] = [[key, "stopped early" if row[key] == "stopped" else str(row[key])] for key in keys if row.get(key)]
+    facts += [["note", noted]] if noted else []
     if row["failures"]:
         times = f"{len(row['failures']) + 1} times; before this it failed: "
         facts.append(["tried", times + "; ".join(dict.fromkeys(" ".join(str(error).split()) for error in row["failures"]))])
