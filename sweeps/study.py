@@ -13,7 +13,9 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
+from results.secrets import holds_secret, redacted
 from sweeps.study_yaml import Loader, StudyError, parse_yaml, read_text, shown
+from sweeps.tracking import settings as tracking
 
 LIBRARY = Path(__file__).parent / "library"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,79}")
@@ -119,6 +121,7 @@ class Study(BaseModel):
         objective: Metric that ranks, the trainable's own by default; or several, of which the first ranks and a search serves all.
         constraints: Bounds a winner must meet, each `METRIC OP NUMBER`; they choose among results and change none.
         seed: Seed of everything random.
+        tracking: Trackers that are told of it, with their options (`sweeps.tracking`); part of no configuration's identity.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -137,6 +140,7 @@ class Study(BaseModel):
     objective: str | list[str] | None = None
     constraints: list[str] = Field(default_factory=list)
     seed: WholeNumber = 0
+    tracking: dict[str, Any] = Field(default_factory=dict)
     _origin: Origin = PrivateAttr(default_factory=Origin)
 
     @model_validator(mode="before")
@@ -153,11 +157,18 @@ class Study(BaseModel):
             raise ValueError("give a metric's name, or a list of different ones")
         return value
 
+    @field_validator("tracking", mode="before")
+    @classmethod
+    def _list_or_mapping(cls, value: Any) -> Any:
+        return tracking.as_mapping(value)
+
     @field_validator("name")
     @classmethod
     def _name_is_a_folder(cls, value: str) -> str:
         if not _NAME.fullmatch(value):
             raise ValueError("use letters, digits, _ . - (at most 80), starting with a letter or digit")
+        if value.endswith(".walk"):
+            raise ValueError("a name does not end in .walk: folders of walk-forwards do")
         return value
 
     @classmethod
@@ -178,6 +189,7 @@ class Study(BaseModel):
         _set(mapping, overrides, places)
         if mapping.get("name") is None:
             mapping["name"], places["name"] = path.stem, f"{path} gives no name, so its own is taken"
+        _refuse_secrets(mapping, Origin(str(path), places))
         return cls.parse(mapping, str(path), places)
 
     @classmethod
@@ -189,6 +201,7 @@ class Study(BaseModel):
         except ValidationError as error:
             raise StudyError("\n".join(_explain(item, origin) for item in error.errors())) from None
         study._origin = origin
+        tracking.check(study.tracking, origin.place)
         return study
 
     def changed(self, overrides: Iterable[str], where: str) -> Study:
@@ -199,7 +212,16 @@ class Study(BaseModel):
         """
         mapping, places = self.model_dump(), dict[str, str]()
         _set(mapping, overrides, places)
+        _refuse_secrets(mapping, Origin(where, places))
         return Study.parse(mapping, where, places)
+
+    def check_secrets(self) -> None:
+        """Refuses a study that holds a secret of the environment: what it says is kept in its ledger, and shown.
+
+        Raises:
+            StudyError: Which key and which variable; never the value.
+        """
+        _refuse_secrets(self.model_dump(), self._origin)
 
     @property
     def ranking(self) -> str | None:
@@ -258,11 +280,29 @@ def find(source: str | Path, ran: Iterable[str] = ()) -> Path:
 def _set(mapping: dict[str, Any], overrides: Iterable[str], places: dict[str, str]) -> None:
     """Applies settings to a mapping, and notes where its keys come from now."""
     settings = [_in_full(item, mapping) for item in overrides]
+    if any(item.strip().startswith("tracking.") for item in settings):
+        mapping["tracking"] = tracking.as_mapping(mapping.get("tracking") or ())
     for key in {"data.source", "scheduler.kind"} & {item.partition("=")[0].strip() for item in settings}:
         # Bars, signal or seed of the file's market say nothing about another one, nor its scheduler's grace about another kind.
         mapping[key.partition(".")[0]] = {}
     for item in settings:
         _override(mapping, item, places)
+
+
+def _refuse_secrets(mapping: Mapping[str, Any], origin: Origin, above: str = "") -> None:
+    """Raises a StudyError for the innermost key that holds a secret, see `Study.check_secrets`."""
+    if holds_secret(mapping) is None:
+        return
+    for key, value in mapping.items():
+        path = f"{above}.{key}" if above else str(key)
+        if isinstance(value, Mapping):
+            _refuse_secrets(value, origin, path)
+        if (name := holds_secret({key: value})) is not None:
+            # What its place says of a `--set` would quote the value.
+            raise StudyError(
+                f"{redacted(origin.place(path))}: {redacted(path)} holds the value of the environment variable {name}, which looks like a "
+                f"secret. A study is kept in its ledger and shown in reports: take the value out, and read {name} where it is needed"
+            )
 
 
 def _in_full(item: str, mapping: Mapping[str, Any]) -> str:
