@@ -1,0 +1,62 @@
+"""Two studies to report on, the command in this process, and a browser."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tests.sweeps.report.studies import write_grid, write_steps
+
+
+class Outcome(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
+    """Runs `alphasweep` with arguments, in this process."""
+    from sweeps.cli import main
+
+    def call(*args: object) -> Outcome:
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as end:
+            main([str(arg) for arg in args])
+        code = end.value.code
+        return Outcome(code if isinstance(code, int) else int(code is not None), *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def grid_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_grid(tmp_path_factory.mktemp("grid"), failed=[5])
+
+
+@pytest.fixture
+def grid(grid_once: Path, tmp_path: Path) -> Path:
+    """A folder of one's own, with a study of 24 trials, of which trial 5 failed and 0 and 1 behave identically."""
+    return shutil.copytree(grid_once, tmp_path / "runs" / "made")
+
+
+@pytest.fixture(scope="session")
+def steps(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a study of 24 trials that report."""
+    return write_steps(tmp_path_factory.mktemp("steps"))
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("no chromium on this machine")
+    sync_api = pytest.importorskip("playwright.sync_api")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield opened
+        opened.close()
