@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+from cluster.lanes import cards_here, visible_cores
+
 CONNECT_SECONDS = 5.0
 MACHINE = "machine_cpu"  # resource of a local node: what the machine has, where Ray was told of more CPUs so that more trials run at once
 
@@ -55,7 +57,9 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
         if address:
             ray.init(address=address, **quiet)
         else:
-            there = os.cpu_count() or 1
+            there, cards = len(visible_cores()), cards_here()
+            if cards is not None:
+                quiet["num_gpus"] = cards
             ray.init(address="local", num_cpus=cpus or there, resources={MACHINE: there}, include_dashboard=False, **quiet)
     try:
         yield int(ray.cluster_resources().get("CPU", 1))

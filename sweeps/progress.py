@@ -101,6 +101,11 @@ class StudyProgress:
             elif not begun:
                 self._print()
 
+    @property
+    def line(self) -> str:
+        """The state in a line, as of the latest update."""
+        return self._line
+
     def _value(self, value: float) -> str:
         """Returns a value of the objective, "…" before there is one."""
         return "…" if math.isnan(value) else f"{value:.2%}" if self._unit == "fraction" else f"{value:.4g}"

@@ -22,6 +22,9 @@ err = Console(stderr=True, emoji=False)
 StudyArg = Annotated[str, typer.Argument(help="A study file, or a name from `alphasweep ls`.", show_default=False)]
 NameArg = Annotated[str, typer.Argument(help="Name of a study that has run.", show_default=False)]
 DirOpt = Annotated[Path, typer.Option("--dir", metavar="FOLDER", help="Folder that holds the studies' folders.", file_okay=False)]
+HostOpt = Annotated[
+    Path | None, typer.Option("--host", metavar="FILE", help="Host file that names lanes; default host.yaml, if there is one.", dir_okay=False)
+]
 SetOpt = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. --set data.bars=720. Repeatable.")
 ]
@@ -74,8 +77,11 @@ def studies_in(folder: Path) -> list[str]:
 
 def load_study(study: str, overrides: Sequence[str] = (), folder: Path = Path("runs")) -> Study:
     """Reads a study file or a study of the library; what has run in `folder` is what a misspelled name may have meant."""
+    from sweeps.history import refuse_at
     from sweeps.study import Study
 
+    if not Path(study).exists():
+        refuse_at(folder / study, "nothing to run, plan or audit")
     return Study.load(study, overrides, ran=studies_in(folder))
 
 

@@ -193,12 +193,12 @@ class _Estimate:
         return probe_packs(evaluate, search.sampler.size, seconds, search.study.seed, lambda words: self.told(f"probe: {words}"))
 
     def _probe_steps(self) -> Pace:
-        from sweeps.planning.estimate import cards
+        from cluster.lanes import visible_cards
         from sweeps.planning.probing import probe_steps
         from sweeps.steps import StepEvaluator
 
         run = StepEvaluator(self.search.study, self.made.defaults, self.header.context_id, len(self.made.days))
-        device = "cuda" if self.lanes.cards and cards() else "cpu"
+        device = "cuda" if self.lanes.cards and visible_cards() else "cpu"
         size = self.search.sampler.size
         points = dict.fromkeys((0, size // 2, size - 1))
         lasts = {point: self._last_steps(point, point + 1)[0] for point in points}

@@ -7,15 +7,14 @@ from __future__ import annotations
 
 import heapq
 import math
-import os
-import shutil
-import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+from cluster.lanes import visible_cards, visible_cores
 
 if TYPE_CHECKING:
     from sweeps.search import Search
@@ -172,10 +171,10 @@ def time_of_trials(pace: Pace, left: int, last_steps: Sequence[int], lanes: Lane
 
 def lanes_of(search: Search, stepping: bool, slots: int | None = None) -> Lanes:
     """Returns what a study would run on here: a CPU a pack; what `resources` asks for a trial that reports, a card each by default."""
-    cpus = os.cpu_count() or 1
+    cpus = len(visible_cores())
     if not stepping:
         return Lanes(slots or cpus, float(slots or cpus))
-    there, need = cards(), search.study.resources
+    there, need = len(visible_cards()), search.study.resources
     gpu = (1.0 if there else 0.0) if need.gpu is None else need.gpu
     fit = max(1, int(cpus / need.cpu + 1e-9))
     if gpu:
@@ -183,20 +182,6 @@ def lanes_of(search: Search, stepping: bool, slots: int | None = None) -> Lanes:
     taken = slots or fit
     per_card = int(1.0 / gpu + 1e-9) if 0.0 < gpu < 1.0 else 1
     return Lanes(taken, taken * need.cpu, math.ceil(taken / per_card) * max(1.0, gpu) if gpu else 0.0)
-
-
-def cards() -> int:
-    """Returns how many cards this machine shows us, without the seconds torch or Ray would take to say it."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return len([name for name in visible.split(",") if name.strip() not in ("", "-1", "NoDevFiles")])
-    if (program := shutil.which("nvidia-smi")) is None:
-        return 0
-    try:
-        listed = subprocess.run([program, "-L"], capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
-        return 0
-    return sum(line.startswith("GPU ") for line in listed.stdout.splitlines())
 
 
 _UNITS = (
