@@ -11,6 +11,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from results import pointer
 from results.engine import check_file, guard, quick_check, sqlite_engine, sqlite_path
 from results.lock import ServerLock, WriterLock
 from results.records import Header, LedgerError
@@ -59,11 +60,17 @@ def connect(path_or_url: str | os.PathLike[str], readonly: bool) -> Opened:
         Read engine, write engine (None when read-only), tables, header, name for messages, lock (None when read-only).
     """
     path = sqlite_path(path_or_url)
+    if path is not None and (pointed := pointer.followed(path)) is not None:
+        path, path_or_url = None, pointed
     if path is None:
         engine, where = _server(os.fspath(path_or_url))
-        header = _header(engine, where)
-        with guard(where):
-            held = None if readonly else ServerLock(engine, where)
+        try:
+            header = _header(engine, where)
+            with guard(where):
+                held = None if readonly else ServerLock(engine, where)
+        except BaseException:
+            engine.dispose()
+            raise
         return engine, None if readonly else engine, build_tables(header), header, where, held
     check_file(path)
     lock = None if readonly else WriterLock(path)
@@ -102,20 +109,21 @@ def _fill(connection: sa.Connection, header: Header) -> None:
 def _server(url: str) -> tuple[sa.Engine, str]:
     if not url.startswith("postgresql"):
         raise LedgerError(f"a ledger lives in a SQLite file or a postgresql:// database; {url.partition(':')[0]!r} is neither")
-    try:
-        engine = sa.create_engine(url, pool_pre_ping=True)
-    except ImportError as error:
-        raise LedgerError(f"the PostgreSQL driver is missing ({error}); install it with: pip install 'psycopg[binary]'") from error
-    return engine, engine.url.render_as_string(hide_password=True)
+    engine = pointer.server_engine(url)
+    schema = pointer.schema_of(url)
+    shown = sa.make_url(pointer.base_of(url) if schema else url).render_as_string(hide_password=True)
+    return engine, f"{shown} (study {schema})" if schema else shown
 
 
 def _create_on_server(url: str, header: Header) -> None:
     engine, where = _server(url)
-    with guard(where), engine.connect() as connection:
-        if sa.inspect(connection).has_table("study"):
-            raise LedgerError(f"there is a ledger at {where} already; open it, or give the new study a database or schema of its own")
-        _fill(connection, header)
-    engine.dispose()
+    try:
+        with guard(where), engine.connect() as connection:
+            if sa.inspect(connection).has_table("study"):
+                raise LedgerError(f"there is a ledger at {where} already; open it, or give the new study a database or schema of its own")
+            _fill(connection, header)
+    finally:
+        engine.dispose()
 
 
 def _sync(path: Path) -> None:

@@ -9,11 +9,13 @@ import socket
 import time
 import weakref
 from datetime import UTC, datetime
+from functools import lru_cache
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from results.records import LedgerLocked
+from results import pointer
+from results.records import LedgerError, LedgerLocked
 
 _held: weakref.WeakSet[WriterLock] = weakref.WeakSet()
 
@@ -52,7 +54,9 @@ class WriterLock:
 
 
 def is_written(ledger: Path) -> bool:
-    """Return whether a session holds the writer's lock of a ledger file."""
+    """Return whether a session holds the writer's lock of a ledger file, or of the database it points to."""
+    if (url := pointer.followed(ledger)) is not None:
+        return _is_written_on_server(url)
     try:
         descriptor = os.open(ledger.with_name(ledger.name + ".lock"), os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -66,15 +70,42 @@ def is_written(ledger: Path) -> bool:
     return False
 
 
+_SCHEMA_KEY = "hashtextextended('alphasweep ' || current_schema(), 0)"
+
+
+def _is_written_on_server(url: str) -> bool:
+    engine = _asking(pointer.base_of(url))
+    held = f"SELECT pg_try_advisory_xact_lock_shared({_SCHEMA_KEY.replace('current_schema()', ':schema')})"
+    try:
+        with engine.begin() as connection:  # a shared lock, given back with the transaction
+            return not connection.execute(sa.text(held), {"schema": pointer.schema_of(url)}).scalar_one()
+    except sa.exc.SQLAlchemyError as error:
+        cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+        raise LedgerError(f"the database of this study cannot be asked who writes to it: {cause}") from error
+
+
+@lru_cache(maxsize=4)
+def _asking(base: str) -> sa.Engine:
+    """Return the engine for questions about the locks of a database: asked four times a second, so one connection for all its studies."""
+    return pointer.server_engine(base)
+
+
 class ServerLock:
     """PostgreSQL's advisory lock on the schema of a ledger, held by a connection of its own until `release`."""
 
     def __init__(self, engine: sa.Engine, where: str) -> None:
         self._connection: sa.Connection | None = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        name = "hashtextextended('alphasweep ' || current_schema(), 0)"
-        if not self._connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({name})").scalar_one():
+        if not self._taken():
             self._connection.close()
             raise LedgerLocked(f"{where} is being written by another session. A study has one writer: wait for it, or stop that process.")
+
+    def _taken(self) -> bool:
+        assert self._connection is not None
+        for patience in (0.05, 0.1, 0.2, 0.0):  # `is_written` holds it for an instant
+            if self._connection.exec_driver_sql(f"SELECT pg_try_advisory_lock({_SCHEMA_KEY})").scalar_one():
+                return True
+            time.sleep(patience)
+        return False
 
     def release(self) -> None:
         """Give the lock back; harmless when repeated."""
@@ -100,6 +131,7 @@ def _forget_in_child() -> None:
     # A forked child shares the descriptor: without this the lock would outlive its owner in some worker.
     for lock in list(_held):
         lock.release()
+    _asking.cache_clear()  # a connection that two processes write to is of use to neither
 
 
 os.register_at_fork(after_in_child=_forget_in_child)

@@ -29,7 +29,7 @@ from sweeps.suggestions import distinct, plan_of
 
 CONTEXT = ("trainable", "data", "settings", "protocol", "seed")  # results under another one cannot stand in one table
 KEPT = ("name", "objective", "constraints", "scheduler")  # what a study keeps from its beginning
-FREE = ("description", "resources", "stop")  # what each session may have its own of
+FREE = ("description", "resources", "stop", "tracking")  # what each session may have its own of
 
 
 @dataclass(frozen=True)

@@ -95,8 +95,10 @@ def fork(
     top: TopOpt = 10,
 ) -> None:
     """Make a new study of one that has run, with changes, and run it."""
+    from results import pointer
     from sweeps.commands.console import target
     from sweeps.growing import differing, forked, outlook, write_study
+    from sweeps.runner import LEDGER
 
     home = home_of(study, dir)
     made = forked(home, new, _overrides(set_, trials))
@@ -116,7 +118,15 @@ def fork(
     options = _options(set_, trials, slots, cluster)
     again = command_for("fork", home.name, dir, made.name, *options)
     cli_run.run_loaded(
-        made, dir, lambda: again, top=top, slots=slots, cluster=cluster, forked_from=home.name, retry=_retry(home.parent / made.name, dir)
+        made,
+        dir,
+        lambda: again,
+        top=top,
+        slots=slots,
+        cluster=cluster,
+        forked_from=home.name,
+        ledger_url=pointer.base_of(there) if (there := pointer.read(home / LEDGER)) else "",  # where that one's is
+        retry=_retry(home.parent / made.name, dir),
     )
 
 

@@ -288,7 +288,7 @@ def _keep(home: Path, study: Study, walk: Walk, timeline: Timeline, search: Sear
     Raises:
         StudyError: A walk with other settings lies there; names what differs.
     """
-    asked = study.model_dump(exclude={"name", "description", "resources", "scheduler", "protocol"})
+    asked = study.model_dump(exclude={"name", "description", "resources", "scheduler", "protocol", "tracking"})
     new = {
         "walk": asdict(walk),
         "windows": timeline.describe(),

@@ -1,8 +1,7 @@
-"""Every ledger test runs on SQLite, and on PostgreSQL too where ALPHASWEEP_TEST_POSTGRES names a server."""
+"""Every ledger test runs on SQLite, and on PostgreSQL too where it is installed, with the slow tests."""
 
 from __future__ import annotations
 
-import os
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -11,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from results import Header, Ledger, Metric, ResultRow, config_ids
+from tests import servers
 
 METRICS = (
     Metric("sharpe", "max", "ratio", "annualised"),
@@ -18,7 +18,10 @@ METRICS = (
     Metric("max_drawdown", "max", "fraction"),
     Metric("loss", "min"),
 )
-SERVER = os.environ.get("ALPHASWEEP_TEST_POSTGRES", "")
+PLACES = [
+    "sqlite",
+    pytest.param("postgresql", marks=[pytest.mark.slow, pytest.mark.skipif(servers.PROGRAMS is None, reason=servers.WITHOUT)]),
+]
 
 
 def header_with(name: str = "grid", objective: str = "sharpe", **context: Any) -> Header:
@@ -57,21 +60,28 @@ def make_failed() -> Callable[..., ResultRow]:
     return failed_row
 
 
-@pytest.fixture(params=["sqlite", "postgresql"] if SERVER else ["sqlite"])
+@pytest.fixture(scope="session")
+def database() -> Iterator[str]:
+    with servers.server() as made:
+        yield made.url
+
+
+@pytest.fixture(params=PLACES)
 def new_location(request: pytest.FixtureRequest, tmp_path: Any) -> Iterator[Callable[[], str]]:
     """A function that names a place where no ledger is yet."""
     if request.param == "sqlite":
         yield lambda: str(tmp_path / uuid.uuid4().hex / "ledger.db")
         return
+    url: str = request.getfixturevalue("database")
     made: list[str] = []
 
     def schema() -> str:
         made.append("t" + uuid.uuid4().hex)
         with engine.begin() as connection:
             connection.exec_driver_sql(f"CREATE SCHEMA {made[-1]}")
-        return f"{SERVER}?options=-csearch_path%3D{made[-1]}"
+        return f"{url}?options=-csearch_path%3D{made[-1]}"
 
-    engine = sa.create_engine(SERVER)
+    engine = sa.create_engine(url)
     yield schema
     with engine.begin() as connection:
         for name in made:
