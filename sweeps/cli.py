@@ -3,24 +3,47 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
+from results.secrets import redacted
 from sweeps.commands import ablation as cli_ablation
 from sweeps.commands import cache as cli_cache
+from sweeps.commands import campaign as cli_campaign
+from sweeps.commands import cluster as cli_cluster
+from sweeps.commands import doctor as cli_doctor
 from sweeps.commands import export as cli_export
 from sweeps.commands import grow as cli_grow
+from sweeps.commands import lanes as cli_lanes
+from sweeps.commands import live as cli_live
 from sweeps.commands import plan as cli_plan
 from sweeps.commands import plots as cli_plots
+from sweeps.commands import registry as cli_registry
+from sweeps.commands import report as cli_report
 from sweeps.commands import results as cli_results
 from sweeps.commands import run as cli_run
 from sweeps.commands import steps as cli_steps
+from sweeps.commands import track as cli_track
 from sweeps.commands import walkforward as cli_walkforward
-from sweeps.commands.console import DirOpt, SetOpt, StudyArg, command_for, err, home_of, load_study, out, say, studies_in, table
+from sweeps.commands.console import (
+    DirOpt,
+    HostOpt,
+    SetOpt,
+    StudyArg,
+    command_for,
+    err,
+    home_of,
+    load_study,
+    many,
+    out,
+    say,
+    studies_in,
+    table,
+)
 
 app = typer.Typer(
     help="Large sweeps of trading research that lose nothing and say whether to believe the winner.",
@@ -32,6 +55,9 @@ app = typer.Typer(
 data_app = typer.Typer(help="Look at market data before a study uses it.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 app.add_typer(cli_cache.app, name="cache")
+app.add_typer(cli_campaign.app, name="campaign")
+app.add_typer(cli_cluster.app, name="cluster")
+app.add_typer(cli_track.app, name="track")
 app.add_typer(cli_results.app)
 app.add_typer(cli_grow.app)
 app.add_typer(cli_plan.app)
@@ -39,7 +65,11 @@ app.add_typer(cli_ablation.app)
 app.add_typer(cli_steps.app)
 app.add_typer(cli_walkforward.app)
 app.add_typer(cli_export.app)
+app.add_typer(cli_doctor.app)
 app.add_typer(cli_plots.app)
+app.add_typer(cli_report.app)
+app.add_typer(cli_registry.app)
+app.add_typer(cli_live.app)
 
 
 @app.callback(invoke_without_command=True)
@@ -53,7 +83,13 @@ def _command(version: Annotated[bool, typer.Option("--version", help="Show the v
 
 @app.command()
 def run(
-    study: StudyArg,
+    study: Annotated[
+        list[str],
+        typer.Argument(
+            help="A study file, or a name from `alphasweep ls`. Several run at once, each in a lane; STUDY@LANE says in which.",
+            show_default=False,
+        ),
+    ],
     set_: SetOpt = None,
     trials: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Evaluate this many configurations (a reproducible sample of a grid).")
@@ -71,24 +107,71 @@ def run(
         int | None, typer.Option(metavar="N", min=1, help="Packs, or trials that report, at once; default as many as there is room for.")
     ] = None,
     cluster: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster; default a private local one.")] = None,
+    host: HostOpt = None,
+    ledger: Annotated[
+        str | None,
+        typer.Option(
+            metavar="URL",
+            envvar="ALPHASWEEP_LEDGER",
+            help="Keep the ledger in this database, as postgresql://USER@HOST/DATABASE, without a password; default a file of the study.",
+        ),
+    ] = None,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Rows of the leaderboard to show at the end.")] = 10,
 ) -> None:
-    """Run a study, or go on with it: what has a result is not evaluated again."""
+    """Run a study, or go on with it: what has a result is not evaluated again. Several run at once, each in its lane."""
     stops = [f"stop.{key}={value}" for key, value in (("hours", hours), ("target", target)) if value is not None]
     overrides = [*stops, *(set_ or ())] + ([f"search.trials={trials}"] if trials is not None else [])
-    options = [*(("--set", item) for item in set_ or ()), ("--trials", trials), ("--hours", hours), ("--target", target)]
-    options += [("--slots", slots), ("--cluster", cluster)]
-    again = command_for("run", study, dir, *(str(part) for name, value in options if value is not None for part in (name, value)))
-    cli_run.run_loaded(
-        load_study(study, overrides, dir),
-        dir,
-        lambda: again,
-        top=top,
-        fresh=fresh,
-        retry_failed=retry_failed,
-        slots=slots,
-        cluster=cluster,
-    )
+    options: list[tuple[str, object]] = [*(("--set", item) for item in set_ or ()), ("--trials", trials), ("--hours", hours)]
+    options += [("--target", target), ("--slots", slots), ("--cluster", cluster), ("--host", host), ("--ledger", ledger)]
+    if ledger:
+        from results import pointer
+
+        pointer.checked(ledger)  # before it is passed on, shown, or anything set aside for it
+    words = [str(part) for name, value in options if value is not None for part in (name, value)]
+    loaded = [load_study(cli_lanes.split(item)[0], overrides, dir) for item in study]
+    lanes = cli_lanes.lanes_of(study, loaded, host)
+    more = [*(["--fresh"] if fresh else []), *(["--retry-failed"] if retry_failed else []), "--top", str(top)]
+    if len(loaded) > 1:
+        cli_lanes.run_together(study, loaded, lanes, [*(["--dir", str(dir)] if dir != Path("runs") else []), *words, *more])
+        return
+    again = command_for("run", study[0], dir, *words)
+    with cli_lanes.inside(lanes[0], loaded[0].name):
+        cli_run.run_loaded(
+            loaded[0],
+            dir,
+            lambda: again,
+            top=top,
+            fresh=fresh,
+            retry_failed=retry_failed,
+            slots=slots,
+            cluster=cluster,
+            ledger_url=ledger or "",
+        )
+
+
+@app.command()
+def attach(
+    url: Annotated[str, typer.Argument(help="A database, as postgresql://USER@HOST/DATABASE.", show_default=False)],
+    dir: DirOpt = Path("runs"),
+) -> None:
+    """Show the studies of a shared database here: makes a folder for each, from which status, leaderboard and the rest read it."""
+    from results import pointer
+    from sweeps.runner import LEDGER
+    from sweeps.study import _NAME as STUDY_NAME
+
+    # A name that is no study's is another program's, or would lead out of the folder; what was set aside is to be looked at by no study.
+    pointer.trust(url)
+    found = [name for name in pointer.schemas(url) if STUDY_NAME.fullmatch(name) and not pointer.is_aside(name)]
+    if not found:
+        say(f"No study in {url} yet. Start one: {command_for('run', 'selector_grid', dir, '--ledger', url)}")
+        return
+    new = [name for name in found if not (dir / name / LEDGER).exists()]
+    for name in new:
+        pointer.write(dir / name / LEDGER, pointer.in_schema(url, name))
+    others = [name for name in found if name not in new and pointer.read(dir / name / LEDGER) != pointer.in_schema(url, name)]
+    rest = f", {len(found) - len(new):,} were there" if len(new) < len(found) else ""
+    rest += f" (of them not of this database, and left as they are: {', '.join(others)})" if others else ""
+    say(f"{many(len(new), 'study', 'studies')} attached in {dir}{rest}{': ' if new else ''}{', '.join(new)}")
 
 
 @app.command()
@@ -130,6 +213,7 @@ def status(
 
 def _status_row(home: Path, ledger: Any) -> list[str | Text]:
     from sweeps.asked import state_of
+    from sweeps.history import is_imported
     from sweeps.suggestions import family_of
 
     counts, sessions, plans, header = ledger.counts(), ledger.sessions(), ledger.plans(), ledger.header
@@ -138,12 +222,14 @@ def _status_row(home: Path, ledger: Any) -> list[str | Text]:
     searches = len({family_of(plan) for plan in plans})  # asked for more trials, one is still the same
     return [
         home.name,
-        state_of(home, ledger),
+        "imported" if is_imported(header) else state_of(home, ledger),
         f"{counts['completed']:,}",
         f"{counts['stopped']:,}",
         f"{counts['failed']:,}",
         # Of the latest search: plans may share points, so their sum says nothing.
-        (f"{plans[-1].count:,}" if searches == 1 else f"{plans[-1].count:,} (search {searches})") if plans else "–",
+        (f"{plans[-1].count:,}" if searches == 1 else f"{plans[-1].count:,} (search {searches})")
+        if plans and not is_imported(header)
+        else "–",
         "–" if not len(best) else f"{header.objective} {next(iter(best)):.4g}",
         str(last.get("started", ""))[:16].replace("T", " "),
     ]
@@ -162,24 +248,45 @@ def ls() -> None:
 
 
 @app.command()
-def validate(study: StudyArg, set_: SetOpt = None) -> None:
+def validate(
+    study: StudyArg,
+    set_: SetOpt = None,
+    dir: DirOpt = Path("runs"),
+    parameters: Annotated[bool, typer.Option("--parameters", help="List all parameters of its trainable, swept or not.")] = False,
+) -> None:
     """Check a study file and its data without running it, and show its space."""
     from sweeps.budget_words import in_words
     from sweeps.runner import Search
+    from sweeps.suggestions import warm_starts
 
-    loaded = load_study(study, set_ or ())
+    loaded = load_study(study, set_ or (), dir)
     search = Search(loaded)
     with loaded.located():
         search.check()
+        learnt = [f"Learns from {name}: {many(sum(1 for _ in found), 'result')} in this space." for name, found in warm_starts(search, dir)]
         made = search.prepare()
     cli_run.show_prepared(loaded, made)
     rows = [["" if x is None else str(x) for x in row] for row in search.space.describe()]
     out.print(table(("parameter", "kind", "values", "when"), rows))
+    if parameters:
+        listed = [[p.name, _default(p, made.defaults), _allowed(p), p.doc] for p in search.trainable.parameters]
+        out.print(table(("parameter", "default", "allowed", "what"), listed, f"parameters of {loaded.trainable}"))
     if search.budget:
         say(f"Stops at {in_words(search.budget, next(m for m in search.trainable.metrics if m.name == search.objective))}.")
-    for line in cli_steps.scheduler_lines(search):
+    for line in [*cli_steps.scheduler_lines(search), *learnt]:
         say(line)
     say(f"Valid: {search.sampler.size:,} configurations ({search.method_words}), ranked by {', '.join(search.objectives)}.")
+
+
+def _default(parameter: Any, defaults: Mapping[str, Any]) -> str:
+    value = defaults.get(parameter.name, parameter.default)
+    words = f"{value:g}" if isinstance(value, float) else str(value).lower() if isinstance(value, bool) else str(value)
+    return f"{words} {parameter.unit}".strip()
+
+
+def _allowed(parameter: Any) -> str:
+    words = str(parameter.allowed()).removeprefix("give ")
+    return words.removeprefix("a number from ").removeprefix("one of ").replace("a whole number from", "whole,")
 
 
 @data_app.command("check")
@@ -233,7 +340,7 @@ def main(args: Sequence[str] | None = None) -> None:
         # Every room's errors for people are ValueErrors with a message that says what to do.
         if type(error).__module__.split(".")[0] not in {"sweeps", "cluster", "trainables", "search_spaces", "results"}:
             raise
-        _fail(str(error))
+        _fail(redacted(str(error)))
     except OSError as error:
         # A folder that cannot be written, a full disk; what has no file is a fault in the code.
         if error.filename is None:

@@ -14,7 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -24,12 +24,14 @@ import numpy as np
 
 from cluster.cache import Store
 from cluster.cache.keeper import keeping
+from cluster.cache.records import Use
 from cluster.here import run_here
 from cluster.packs import Host, WorkerError, run_packs
 from cluster.session import check_address, ray_session, share
 from cluster.steps import run_trials
 from results import Header, Ledger, Plan, Verification, series
 from results.provenance import collect
+from results.tracking import CACHE_USE
 from sweeps.budgets import Budgeted
 from sweeps.endings import kept_rules
 from sweeps.evaluator import Evaluator
@@ -43,6 +45,7 @@ from sweeps.search import Search
 from sweeps.siblings import reuser, siblings_of
 from sweeps.steps import StepEvaluator, StepFeed
 from sweeps.study import Study, StudyError
+from sweeps.tracking.beside import Beside
 from trainables.contract import Prepared, Warms
 from trainables.stepping import Stepping
 from trainables.tables import Table, offered
@@ -62,6 +65,7 @@ class StudyResult(OpenStudy):
         prepared: What was loaded.
         budget: How its `stop` section ended it, in words; empty if it did not.
         rule: By which of its rules.
+        tracking: The process that tells its trackers of it.
     """
 
     tally: Tally
@@ -70,6 +74,7 @@ class StudyResult(OpenStudy):
     prepared: Prepared
     budget: str = ""
     rule: str = ""
+    tracking: Beside | None = None
 
 
 def run(
@@ -82,6 +87,7 @@ def run(
     address: str | None = None,
     here: float = 0.0,
     forked_from: str = "",
+    ledger_url: str = "",
     on_prepared: Callable[[Prepared, Tally], None] | None = None,
     on_progress: Callable[[Tally], None] | None = None,
 ) -> StudyResult:
@@ -95,6 +101,7 @@ def run(
         slots: Packs at once; default one per CPU.
         address: Ray cluster; default a local Ray on loopback.
         forked_from: Study this one is a fork of, to be kept in its ledger.
+        ledger_url: PostgreSQL database that holds the ledger, of a study that has none yet; default a SQLite file in its folder.
         here: Seconds for which packs are evaluated in this process before workers are started; a small search then needs none.
         on_prepared: Called when data are loaded, before work starts.
         on_progress: Called when work begins and after each pack, in the driver.
@@ -106,6 +113,7 @@ def run(
         StudyError, TrainableError, SpaceError, MarketError, LedgerError: Messages for people.
     """
     began = time.monotonic()
+    study.check_secrets()
     search = Search(study)
     search.check()
     home = Path(folder) / study.name
@@ -119,7 +127,7 @@ def run(
         set_aside(home)
     home.mkdir(parents=True, exist_ok=True)
     tally, report = Tally(total=search.sampler.size), on_progress or (lambda _: None)
-    with open_ledger(home / LEDGER, header) as ledger, _stoppable() as stop:
+    with open_ledger(home / LEDGER, header, ledger_url) as ledger, _stoppable() as stop:
         changed = (*_since_created(ledger.header, header), *_other_rules(ledger, search))
         prepared = replace(prepared, warnings=(*prepared.warnings, *changed))
         ledger.begin_session(collect(Path.cwd()))
@@ -135,6 +143,7 @@ def run(
         source = _backlog(search, ledger, plan, reuser(ledger, home, plan, siblings, tally), tally, Path(folder))
         if on_prepared:
             on_prepared(prepared, tally)
+        tracking = Beside.start(home, study.tracking, isinstance(search.trainable, Stepping))
         objective = header.objective  # the ledger's own may be an earlier one
         inbox = Inbox(home, ledger, source, stop.ask)
         inbox.open()  # what is to be tried next comes before what is suggested next
@@ -192,10 +201,17 @@ def run(
         if len(prepared.days) and not asked and not isinstance(search.trainable, Stepping):
             with offered(store):
                 _keep_best(ledger, plan, home, evaluator, prepared, objective)
+        _keep_use(ledger, tally.cache.use + store.use)
         ledger.end_session(reason)
     store.close()
     tally.cache = replace(tally.cache, use=tally.cache.use + store.use)
-    return StudyResult(study, home, tally, time.monotonic() - began, asked, prepared, budget, backlog.rule)
+    return StudyResult(study, home, tally, time.monotonic() - began, asked, prepared, budget, backlog.rule, tracking)
+
+
+def _keep_use(ledger: Ledger, use: Use) -> None:
+    """Keeps what the session had of its cache, if it asked for tables."""
+    if use.tables:
+        ledger.record(CACHE_USE, **{name: value for name, value in asdict(use).items() if name != "notes"})
 
 
 @contextmanager

@@ -15,7 +15,9 @@ for _name in ("COLUMNS", "LINES"):
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_tables(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    before = os.environ.get("ALPHASWEEP_CACHE")
-    os.environ["ALPHASWEEP_CACHE"] = str(tmp_path_factory.mktemp("tables"))
+    own = {"ALPHASWEEP_CACHE": "tables", "XDG_CONFIG_HOME": "config"}
+    before = {name: os.environ.get(name) for name in own}
+    os.environ.update({name: str(tmp_path_factory.mktemp(place)) for name, place in own.items()})
     yield
-    os.environ.pop("ALPHASWEEP_CACHE") if before is None else os.environ.update(ALPHASWEEP_CACHE=before)
+    for name, value in before.items():
+        os.environ.pop(name) if value is None else os.environ.update({name: value})

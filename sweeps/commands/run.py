@@ -13,6 +13,7 @@ from rich.text import Text
 from sweeps.commands import cache as cli_cache
 from sweeps.commands import results as cli_results
 from sweeps.commands import steps as cli_steps
+from sweeps.commands import track as cli_track
 from sweeps.commands.console import command_for, err, many, out, say
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def run_loaded(
     slots: int | None = None,
     cluster: str | None = None,
     forked_from: str = "",
+    ledger_url: str = "",
     retry: str = "--retry-failed",
 ) -> None:
     """Runs a study and shows what came out.
@@ -44,6 +46,7 @@ def run_loaded(
         slots: Packs, or trials that report, at once.
         cluster: A Ray cluster; default a private local one.
         forked_from: The study this one is a fork of.
+        ledger_url: PostgreSQL database that holds the ledger.
         retry: What tries failed trials again.
 
     Raises:
@@ -52,6 +55,7 @@ def run_loaded(
     from results import Ledger
     from results.leaderboard import render
     from sweeps.budget_words import in_words, way_on
+    from sweeps.lanes.driver import Channel, channel
     from sweeps.progress import StudyProgress
     from sweeps.runner import LEDGER, Search
     from sweeps.runner import run as run_study
@@ -60,7 +64,8 @@ def run_loaded(
         search = Search(loaded)
         objective = search.objective
     metric = next((metric for metric in search.trainable.metrics if metric.name == objective), None)
-    progress = StudyProgress(out, objective, metric.unit if metric else "")
+    told, unit = channel(), metric.unit if metric else ""
+    progress = StudyProgress(out, objective, unit) if told is None else Channel(told, objective, unit)
 
     def prepared(made: Any, tally: Any) -> None:
         progress.prepared()
@@ -68,6 +73,8 @@ def run_loaded(
         say(f"  {'space':<12} {tally.total:,} configurations ({search.method_words})")
         if search.budget and metric:
             say(f"  {'stop':<12} {in_words(search.budget, metric)}")
+        for line in cli_track.where_lines(Path(dir) / loaded.name, loaded.tracking):
+            say(line)
 
     try:
         with progress, loaded.located():
@@ -81,6 +88,7 @@ def run_loaded(
                 on_prepared=prepared,
                 on_progress=progress.update,
                 forked_from=forked_from,
+                ledger_url=ledger_url,
             )
     except KeyboardInterrupt:
         say(f"Interrupted. Results accepted so far are safe; the same command goes on: {again()}", console=err)
@@ -101,12 +109,14 @@ def run_loaded(
         say(failed_first[0])
     if counts["completed"]:
         out.print(render(result.leaderboard(top, objective, judged=False), width=out.width))
-        if line := cli_steps.stopped_line(loaded.name, dir, counts):
-            say(line)
+        if early := cli_steps.stopped_line(loaded.name, dir, counts):
+            say(early)
         say(cli_results.IN_SAMPLE)
         say(f"Whether to believe it: {command_for('leaderboard', loaded.name, dir)}")
     elif counts["stopped"]:
         say(f"No trial was completed: {cli_steps.ended_words(counts)}; {cli_steps.why_command(loaded.name, dir)} says why.")
+    for line in cli_track.end_lines(result.tracking, result.seconds, dir):
+        say(line)
     if result.budget:
         say(Text.assemble(("Stopped: ", "bold"), f"{result.budget}. With another number it goes on: "))
         key = way_on(loaded.stop, result.rule)

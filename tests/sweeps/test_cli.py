@@ -113,6 +113,22 @@ def test_a_valid_study_shows_its_data_space_and_ranking(command: Command) -> Non
     assert done.out.endswith("Valid: 54 configurations (grid), ranked by sortino.\n")
 
 
+def test_all_parameters_of_a_trainable_are_listed_with_default_unit_and_what_is_allowed(command: Command, toy_file: Path) -> None:
+    said = command("validate", "selector_grid", "--set", "data.bars=400", "--parameters").out
+    assert re.search(r"fill_buffer +0\.0005 fraction +0 to 0\.5 +how far price must", said)
+    assert re.search(r"max_positions +1 slots +whole, 1 to 16 +positions held", said)
+    assert re.search(r"allow_short +false +true or false", said)
+    assert re.search(r"shape +round +round, flat", command("validate", toy_file, "--parameters").out)
+    assert "fill_buffer" not in command("validate", "selector_grid", "--set", "data.bars=400").out
+
+
+def test_studies_to_be_learnt_from_are_looked_up_before_a_run(command: Command, toy_file: Path, runs: Path) -> None:
+    learning = ("validate", toy_file, "--set", "search.sampler=tpe", "--set", "search.trials=4", "--dir", runs)
+    assert "Learns from toy: 10 results in this space." in command(*learning, "--set", "search.warm_start=[toy]").out
+    done = command(*learning, "--set", "search.warm_start=[nobody]")
+    assert done.code == 2 and "search.warm_start: nobody: there is no ledger at" in done.err
+
+
 def test_the_library_is_listed_with_its_sizes(command: Command) -> None:
     done = command("ls")
     assert done.code == 0
