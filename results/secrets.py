@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
+from html import escape
 from typing import Final
 from urllib.parse import quote, quote_plus
 
@@ -99,7 +100,6 @@ def _pattern(secrets: tuple[tuple[str, str], ...]) -> tuple[re.Pattern[str], dic
 
 @lru_cache(maxsize=256)
 def _spellings(value: str) -> frozenset[str]:
-    """Return how a value may stand in a message: as it is, in a repr, in JSON, in an address."""
-    return frozenset(
-        {value, value.strip(), repr(value)[1:-1], json.dumps(value)[1:-1], quote(value, safe=""), quote(value), quote_plus(value)}
-    )
+    """Return how a value may stand in a message: as it is, in a repr, in JSON, in an address, in a page."""
+    written = {value, value.strip(), repr(value)[1:-1], json.dumps(value)[1:-1], escape(value)}
+    return frozenset(written | {quote(value, safe=""), quote(value), quote_plus(value)})

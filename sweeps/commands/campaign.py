@@ -101,11 +101,13 @@ def _results(made: Campaign, folder: Path) -> None:
         )
         if math.isnan(found.gain):
             gain: str | Text = "the baseline" if found.stage == made.baseline else found.why or "–"
+        elif found.low == found.high == 0.0:
+            gain = f"on none of {found.days} days another"
         else:
             beyond = "" if found.low <= 0.0 <= found.high else "green" if found.low > 0.0 else "red"
             gain = Text(f"{found.gain:+.2%} a day ({found.low:+.2%} to {found.high:+.2%}, {found.days} days)", beyond)
         rows.append([found.stage, found.study or "–", f"{found.trials:,}", best, gain])
-    names = ["stage", "study", "trials", "best", *(["winner's daily return against the baseline's, 95 % interval"] if made.baseline else [])]
+    names = ["stage", "study", "trials", "best", *(["winner's daily return less the baseline's, 95 % interval"] if made.baseline else [])]
     out.print(table(names, [row[: len(names)] for row in rows], title=f"{made.name}: what the stages found", numbers=("trials",)))
     say(
         "Each winner is the best of its stage on days it was chosen on: in-sample. alphasweep leaderboard STUDY says whether to believe it."

@@ -100,7 +100,9 @@ def test_packs_share_inputs_reuse_actors_and_survive_a_dead_worker(ray_cpus, tmp
 
 @pytest.mark.ray
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-@pytest.mark.parametrize("first", ["", "import ray"], ids=["fresh", "ray imported first"])
+@pytest.mark.parametrize(
+    "first", [pytest.param("", id="fresh", marks=pytest.mark.slow), pytest.param("import ray", id="ray imported first")]
+)
 def test_a_local_session_listens_on_loopback_only(first: str) -> None:
     # A process of its own: where a server listens is decided when Ray is imported.
     script = """

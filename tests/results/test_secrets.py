@@ -20,12 +20,14 @@ def test_the_value_of_a_variable_named_like_a_secret_gives_way_to_its_name(monke
     assert redacted(f"401 for {SECRET}: try again") == f"401 for [{name}]: try again"
 
 
-def test_a_secret_is_found_as_a_repr_json_and_an_address_spell_it(monkeypatch) -> None:
+def test_a_secret_is_found_as_a_repr_json_an_address_and_a_page_spell_it(monkeypatch) -> None:
     import json
+    from html import escape
     from urllib.parse import quote_plus
 
     monkeypatch.setenv("A_TOKEN", SECRET)
     assert redacted(f"{[SECRET]!r} {json.dumps(SECRET)} ?t={quote_plus(SECRET)}") == "['[A_TOKEN]'] \"[A_TOKEN]\" ?t=[A_TOKEN]"
+    assert redacted(f"<p>{escape(SECRET)}</p>") == "<p>[A_TOKEN]</p>"
 
 
 def test_of_two_secrets_that_begin_alike_the_longer_is_taken_whole(monkeypatch) -> None:
