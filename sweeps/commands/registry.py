@@ -50,6 +50,7 @@ def register_(
     """Register a trial in MLflow's model registry."""
     from results import Ledger
     from results.tracking.registry import ARCHIVED, STAGES, register, version_of
+    from sweeps.history import refuse_at
     from sweeps.runner import LEDGER
     from sweeps.tracking.registry import about
     from sweeps.tracking.settings import Wanted
@@ -59,6 +60,7 @@ def register_(
     home = home_of(study, dir)
     wanted = Wanted.read(home)
     settings = {**((wanted.trackers if wanted else {}).get("mlflow") or {}), **({"uri": uri} if uri else {})}
+    refuse_at(home, "nothing that could earn a stage")
     with Ledger.open(home / LEDGER) as ledger:  # for writing: what is registered is on record, and nobody is at work meanwhile
         found = standing(home, ledger, trial)
         told = about(home, ledger)

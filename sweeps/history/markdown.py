@@ -130,29 +130,31 @@ class _Reader:
             if not text.strip() or _HEADING.match(text[:_MOST_TITLE]) or _FENCE.match(text):
                 break
             if starts:
-                self._add(rows, pending, columns)
+                self._add(rows, pending, columns, bars)
                 pending = item
             elif pending is not None and not self._whole(pending[1], columns, bars):
                 pending = (pending[0], f"{pending[1]} {text.strip()}")  # the row goes on: somebody's editor wrapped it
             else:
                 break
-        self._add(rows, pending, columns)
+        self._add(rows, pending, columns, bars)
         why = "" if len(_cells(rule)) == len(columns) else f"{len(columns)} headings over {len(_cells(rule))} columns"
         why = why or ("" if len(columns) <= _MOST_COLUMNS else f"more than {_MOST_COLUMNS:,} columns")
         made = self._made(head[0], tuple(columns), rows, why=why)
         return _turned(made) or made, item
 
     def _whole(self, row: str, columns: list[str], bars: bool) -> bool:
-        closed = row.rstrip().endswith("|") and not row.rstrip().endswith("\\|")
-        return len(_cells(row)) >= len(columns) and (closed or not bars)
+        return len(_cells(row)) >= len(columns) and (_closed(row) or not bars)
 
-    def _add(self, rows: list[Row], pending: tuple[int, str] | None, columns: list[str]) -> None:
+    def _add(self, rows: list[Row], pending: tuple[int, str] | None, columns: list[str], bars: bool) -> None:
         if pending is None:
             return
         number, cells = pending[0], _cells(pending[1])
         if len(cells) > len(columns):
             more = f"{len(cells)} cells under {len(columns)} headings; write a bar inside a cell as \\|"
             self.told(Problem(self.file, number, f"{more}. The row is left out"))
+        elif bars and len(cells) < len(columns) and not _closed(pending[1]):
+            short = f"{len(cells)} of {len(columns)} cells and no bar at its end: it was cut off"
+            self.told(Problem(self.file, number, f"{short}. The row is left out; close it with | if the rest is empty"))
         elif any(len(cell) > LONGEST for cell in cells):
             self.told(Problem(self.file, number, f"a cell has more than {LONGEST:,} characters; the row is left out"))
         else:
@@ -181,6 +183,11 @@ class _Reader:
 
 def _is_rule(text: str) -> bool:
     return "-" in text and "|" in text and _RULE.fullmatch(text.strip()) is not None
+
+
+def _closed(row: str) -> bool:
+    """Returns whether a row ends with a bar."""
+    return row.rstrip().endswith("|") and not row.rstrip().endswith("\\|")
 
 
 def _cells(line: str) -> list[str]:

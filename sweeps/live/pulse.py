@@ -11,11 +11,13 @@ import sqlalchemy as sa
 
 from results.lock import is_written
 from results.reader import LedgerReader
+from sweeps.history import is_imported
 from sweeps.home import LEDGER
 
 SETTLED: Final = 0.5  # seconds after which a file's time is sure to differ at its next change
 
 RUNNING: Final = "running"
+IMPORTED: Final = "imported"  # from records of earlier work: nobody ran it
 STARTING: Final = "starting"
 KILLED: Final = "killed"
 
@@ -90,7 +92,7 @@ def pulse_of(home: Path, ledger: LedgerReader) -> Pulse:
         counts.append(sa.select(sa.func.max(t.reports.c.seq)).scalar_subquery().label("reports"))
     found = ledger.rows(sa.select(*counts))[0]
     latest = next(iter(ledger.rows(session)), {})
-    state = _state(latest, is_written(home / LEDGER))
+    state = IMPORTED if is_imported(ledger.header) else _state(latest, is_written(home / LEDGER))
     numbers = [int(found.get(key) or 0) for key in ("trials", "attempts", "at_work", "events", "reports")]
     trials, attempts, at_work, _, reports = numbers
     version = "-".join(map(str, [inode(home), *numbers, latest.get("session_id", 0), state]))

@@ -22,7 +22,7 @@ from sweeps.live.budget_left import budget_lines, budget_of, new_results, used_s
 from sweeps.live.curve import Curve, curve_of
 from sweeps.live.gathering import best_trial, ended_counts, latest_failure, overlap, rate_of, time_left, why_ended
 from sweeps.live.pace import Paced
-from sweeps.live.pulse import Pulse, Stamp, pulse_of, stamp_of, unchanged
+from sweeps.live.pulse import IMPORTED, Pulse, Stamp, pulse_of, stamp_of, unchanged
 from sweeps.live.working import Work, Working
 from sweeps.suggestions import family_of
 
@@ -203,7 +203,7 @@ class Follower:
 
     def _progress(self, ledger: LedgerReader, pulse: Pulse, plans: Sequence[Plan], searches: int) -> tuple[int, int | None]:
         """Returns how many trials of the latest search have a result, and how many it has; searches may share points."""
-        if not plans:
+        if not plans or pulse.state == IMPORTED:
             return pulse.trials, None
         latest = plans[-1]
         if searches == 1 or latest.count is None:

@@ -11,7 +11,11 @@ from sweeps.commands.console import many
 from sweeps.live.state import Now
 from sweeps.progress import clock
 
-STATES: Final = {"killed": "interrupted", "starting": "starting: its ledger is held, no session has begun"}
+STATES: Final = {
+    "killed": "interrupted",
+    "starting": "starting: its ledger is held, no session has begun",
+    "imported": "imported, UNVERIFIED",
+}
 
 
 def state_words(now: Now) -> str:

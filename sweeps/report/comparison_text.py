@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from rich.table import Table
 from rich.text import Text
 
 from results import digits
 from results.leaderboard import format_value, render, shown_unit
+from results.metrics import Metric
 from sweeps.commands.console import table
 from sweeps.kept import UNITS
 from sweeps.report.comparison import Comparison
@@ -56,13 +57,14 @@ def lines(found: Comparison, top: int, width: int) -> Iterator[Table | Text | st
 
 def facts(found: Comparison) -> list[list[str]]:
     """Returns what there is to say of each study: name, then a value each."""
-    told = [_facts(side) for side in found.sides]
+    ranked = {side.objective.name: side.objective for side in found.sides}
+    told = [_facts(side, ranked) for side in found.sides]
     if not any(side.label for side in found.sides):
         told = [{name: value for name, value in each.items() if name != "standing"} for each in told]
     return [[name, *(each.get(name, "n/a") for each in told)] for name in dict.fromkeys(name for each in told for name in each)]
 
 
-def _facts(side: Side) -> dict[str, str]:
+def _facts(side: Side, ranked: Mapping[str, Metric]) -> dict[str, str]:
     counts = side.counts
     rows = {"standing": MARKS.get(side.label, "evaluated here"), "trials": f"{counts['completed']:,} completed"}
     if counts["stopped"]:
@@ -74,7 +76,8 @@ def _facts(side: Side) -> dict[str, str]:
         return rows | {"verdict": f"n/a: {judged.why}"}
     if not judged.board.empty and judged.has_winner:
         rows["winner"] = f"trial {int(judged.board['trial'].iloc[0])}"
-        rows[f"best {side.objective.name}"] = format_value(judged.board[side.objective.name].iloc[0], shown_unit(side.objective))
+        first = judged.board.iloc[0]
+        rows |= {f"its {name}": format_value(first[name], shown_unit(metric)) for name, metric in ranked.items() if name in first}
     if side.label:
         return rows | {"verdict": f"none: {MARKS[side.label]}"}
     if judged.assessment is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from sweeps.study_yaml import StudyError
+from sweeps.study_yaml import StudyError, shown
 
 Options = Mapping[str, Mapping[str, Any]]
 # Where each tracker is; imported when one is made, and never by a run.
@@ -27,8 +27,16 @@ NEEDS: Final[Mapping[str, tuple[str, str]]] = {
     "mlflow": ("mlflow", "'alphasweep[mlflow]'"),
     "tensorboard": ("tensorboardX", "tensorboardX"),
 }
+# What it may be told, beside which trials get runs of their own; each tracker refuses the rest itself, but only once it runs.
+OPTIONS: Final[Mapping[str, tuple[str, ...]]] = {
+    "wandb": ("project", "entity", "mode"),
+    "mlflow": ("uri", "experiment", "artifacts"),
+    "tensorboard": (),
+    "jsonl": ("file",),
+}
 FOLDER: Final = "tracking"  # in a study's folder
 _FILE: Final = "settings.json"
+_WITH_PASSWORD: Final = re.compile(r"://[^/@\s:]*:[^/@\s]+@")
 _SECRET: Final = re.compile(r"key|token|secret|passw|credential", re.IGNORECASE)
 
 
@@ -57,9 +65,12 @@ def check(trackers: Mapping[str, Any], place: Callable[[str], str] = lambda key:
     Raises:
         StudyError: Which key, and what to do; never a value, which may be a secret.
     """
+    found = []
     for key, words in _wrong(trackers):
         where = place(key).partition("=")[0]  # of a --set without what it was set to
-        raise StudyError(f"{where}{': ' if where else ''}{key}: {words}")
+        found.append(f"{where}{': ' if where else ''}{key}: {words}")
+    if found:
+        raise StudyError("\n".join(found))
 
 
 def _wrong(trackers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
@@ -70,6 +81,7 @@ def _wrong(trackers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
             near = difflib.get_close_matches(name, KNOWN, 1)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             yield "tracking", f"{name!r} is not a tracker; there are {', '.join(KNOWN)}, or your own as package.module:Class.{hint}"
+            continue
         if not isinstance(options, Mapping):
             yield key, "give a mapping of options, for example `tracking: {wandb: {project: sweeps}}`"
             continue
@@ -78,9 +90,28 @@ def _wrong(trackers: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
                 f"{key}.{option}",
                 "secrets do not belong in a study, which is kept and shown; leave it out, and set it in the environment of whoever runs it",
             )
+        yield from _unknown(name, options)
+        for option in (option for option, value in options.items() if isinstance(value, str) and _WITH_PASSWORD.search(value)):
+            yield f"{key}.{option}", "leave the password out of the address, which is kept and shown; the environment is where it belongs"
         trials = options.get("trials", "auto")
         if isinstance(trials, bool) or not (trials in ("auto", "none") or (isinstance(trials, int) and trials >= 0)):
             yield f"{key}.trials", "give auto, none, or how many of the best trials get a run of their own"
+
+
+def _unknown(name: str, options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yields options that a tracker of ours does not have, and modes that W&B has not."""
+    if name not in OPTIONS:
+        return
+    known = (*OPTIONS[name], "trials")
+    for option in options:
+        if option not in known and not _SECRET.search(str(option)):
+            near = difflib.get_close_matches(str(option), known, 1)
+            yield (
+                f"tracking.{name}.{option}",
+                f"not an option of {name}; there are {', '.join(known)}{f'. Did you mean {near[0]!r}?' if near else ''}",
+            )
+    if name == "wandb" and options.get("mode", "offline") not in ("offline", "online"):
+        yield "tracking.wandb.mode", f"give offline or online (it is {shown(options['mode'])})"
 
 
 def _keys(options: Mapping[str, Any]) -> list[str]:

@@ -126,6 +126,13 @@ def test_a_table_of_metrics_by_line_is_turned_and_goals_are_no_results(tmp_path:
     assert row.metrics == {"sharpe": 0.7, "win_rate": 0.5}
 
 
+def test_a_row_that_was_cut_off_is_told_and_is_no_result(tmp_path: Path) -> None:
+    text = "| Run | Note | Sharpe |\n|---|---|---|\n| a | x | 1 |\n| b | y\n\n| Run | Sharpe |\n|---|---|\n| c |\n"
+    found, told = tables(write(tmp_path, text))
+    assert [[line for line, _ in each.sample] for each in found] == [[3], [8]]
+    assert [(each.line, "2 of 3 cells and no bar at its end" in each.words) for each in told] == [(4, True)]
+
+
 def test_a_row_with_too_many_cells_is_told_and_the_others_are_read(tmp_path: Path) -> None:
     text = "| Run | Sharpe |\n|---|---|\n| a | 1 |\n| b | c | 2 |\n| d |\n| e | 3 |\n"
     path = write(tmp_path, text)

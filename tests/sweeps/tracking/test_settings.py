@@ -37,6 +37,9 @@ def test_trackers_are_a_list_or_a_mapping_of_options(given: Any, wanted: dict[st
         ({"wandb": 5}, "tracking.wandb: give a mapping of options"),
         ({"wandb": {"trials": "all"}}, "tracking.wandb.trials: give auto, none, or how many"),
         ({"wandb": {"trials": True}}, "tracking.wandb.trials"),
+        ({"wandb": {"mode": "onlin"}}, r"tracking\.wandb\.mode: give offline or online \(it is 'onlin'\)"),
+        ({"wandb": {"projct": "x"}}, "projct: not an option of wandb; there are project, entity, mode, trials. Did you mean 'project'"),
+        ({"mlflow": {"uri": "http://me:abc123456@host/"}}, "tracking.mlflow.uri: leave the password out of the address"),
         ({"wandb": {"api_key": "abc123456"}}, "tracking.wandb.api_key: secrets do not belong in a study"),
         ({"mlflow": {"auth": {"password": "abc123456"}}}, "tracking.mlflow.password: secrets"),
     ],
@@ -45,6 +48,14 @@ def test_what_cannot_be_is_refused_with_the_key_and_never_with_a_secret(given: A
     with pytest.raises(StudyError, match=words) as error:
         Study.parse(BASE | {"tracking": given})
     assert "abc123456" not in str(error.value)
+
+
+def test_every_mistake_is_said_at_once() -> None:
+    with pytest.raises(StudyError) as error:
+        Study.parse(BASE | {"tracking": {"wandd": {}, "wandb": {"mode": "onlin", "api_key": "abc123456"}, "jsonl": {"fiel": "x"}}})
+    assert [line.partition(": ")[2].partition(": ")[0] for line in str(error.value).splitlines()] == [
+        *("tracking", "tracking.wandb.api_key", "tracking.wandb.mode", "tracking.jsonl.fiel")
+    ]
 
 
 def test_options_are_set_one_by_one_also_over_a_list(tmp_path: Path) -> None:
