@@ -104,7 +104,7 @@ class Session:
     def close(self, summary: Mapping[str, Any], code: int, files: list[str], kept: list[str]) -> Answer:
         """Ends the study's run."""
         self._writer.close(summary, code, files, str(self._given["artifact"]), kept)
-        return self.settle()
+        return None
 
     def held(self, deep: list[int]) -> Answer:
         """All that is there."""

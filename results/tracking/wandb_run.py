@@ -48,7 +48,7 @@ class WandbTracker:
 
     name = "wandb"
     client_settings: Mapping[str, Any] = MappingProxyType({})  # fields of `wandb.Settings` in place of ours
-    pauses_s: Sequence[float] = (0.0, 2.0, 5.0)  # before each look at what a server has taken in; it may be behind
+    pauses_s: Sequence[float] = (0.0, 0.5, 2.0, 5.0)  # before each look at what was taken in: a server may be behind, and so may a file
 
     def __init__(self, about: About, settings: Mapping[str, Any]) -> None:
         if unknown := set(settings) - set(_SETTINGS):
@@ -60,7 +60,7 @@ class WandbTracker:
             raise TrackerError("tracking.wandb: wandb is not installed: pip install 'alphasweep[wandb]'")
         self._about, self._online = about, mode == "online"
         self._project, self._entity = str(settings.get("project") or PROJECT), str(settings.get("entity") or "")
-        self._home = about.home / "tracking" / "wandb"
+        self._home = about.home.resolve() / "tracking" / "wandb"  # the client stands elsewhere
         self._client: Client | None = None
         self._held: dict[str, Any] | None = None  # once it is open
         self._begun = False
@@ -154,6 +154,7 @@ class WandbTracker:
         for pause in self.pauses_s:
             time.sleep(pause)
             if not (lacks := self._lacks(self._ask("look"), bool(there))):
+                self._ask("settle")
                 break
         self._end()
         shutil.rmtree(self._home / "online", ignore_errors=True)

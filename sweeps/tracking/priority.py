@@ -14,19 +14,27 @@ from pathlib import Path
 from typing import Final
 
 LOWEST: Final = 19
+NORMAL: Final = 0
 _PROCESSES: Final = Path("/proc")
 
 
 def lowest() -> None:
-    """Gives this process the lowest priority."""
+    """Gives this process the lowest priority; what it starts has it too."""
     os.nice(LOWEST)
-    _lower(os.getpid())
+    share(LOWEST)
 
 
-def lower_children() -> None:
-    """Gives the sessions of the processes that this one has started, and those have started, the lowest priority."""
-    for pid in descendants(os.getpid()):
-        _lower(pid)
+def share(nice: int) -> None:
+    """Sets the share of the sessions of this process and of those it has started, and these have.
+
+    Args:
+        nice: `LOWEST` or `NORMAL`; unlike a nice value it can be raised again.
+    """
+    for pid in (os.getpid(), *descendants(os.getpid())):
+        place = _PROCESSES / str(pid) / "autogroup"
+        with suppress(OSError):  # another system, or one that lets nobody change it so often
+            if not place.read_text().endswith(f"nice {nice}\n"):
+                place.write_text(str(nice))
 
 
 def descendants(pid: int) -> Iterator[int]:
@@ -37,10 +45,3 @@ def descendants(pid: int) -> Iterator[int]:
                 for child in (thread / "children").read_text().split():
                     yield int(child)
                     yield from descendants(int(child))
-
-
-def _lower(pid: int) -> None:
-    place = _PROCESSES / str(pid) / "autogroup"
-    with suppress(OSError):  # another system, or one that lets nobody change it so often
-        if not place.read_text().endswith(f"nice {LOWEST}\n"):
-            place.write_text(str(LOWEST))

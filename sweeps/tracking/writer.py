@@ -16,13 +16,17 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-from sweeps.tracking.priority import lower_children, lowest
+from sweeps.tracking.priority import LOWEST, NORMAL, lowest, share
 from sweeps.tracking.settings import Wanted
 from sweeps.tracking.state import FAILING, GIVEN_UP, WRITTEN, State, WriterLock
 
-GRACE: Final = 600.0  # seconds after a study's end for which a tracker that fails is tried again
+if TYPE_CHECKING:
+    from sweeps.tracking.follow import Follower
+
+GRACE: Final = 600.0  # seconds after a study's end, or after trackers were last told something, when those that fail or hang are given up
+LONGEST: Final = 6.0  # times as long after the end, whatever they were told
 PAUSES: Final = (2.0, 5.0, 15.0, 30.0, 60.0)  # seconds before it is tried again, the last one from then on
 _GLANCE: Final = 0.25  # seconds between looks at whether the study is at rest
 _GLANCE_SERVER: Final = 2.0  # where its ledger is in a database
@@ -36,6 +40,7 @@ class _Work:
     options: dict[str, object]
     state: State
     ended: bool = False
+    follower: Follower | None = None  # of the latest try
     wake: threading.Event = field(default_factory=threading.Event)
 
 
@@ -55,18 +60,23 @@ class Writer:
         """Works until all is written or given up; returns whether all is written."""
         for work in self._work:
             threading.Thread(target=self._follow, args=(work,), name=work.name, daemon=True).start()
-        rested: float | None = None
+        rested, moved, most = 0.0, 0.0, 0
         while not all(work.ended for work in self._work):
             time.sleep(_GLANCE)
-            lower_children()
             if self._busy():
-                rested = None
+                share(LOWEST)
+                rested = 0.0
                 continue
-            if rested is None:
-                rested = time.monotonic()
+            now = time.monotonic()
+            if not rested:
+                rested = moved = now
+                share(NORMAL)  # nobody is kept waiting any more but whoever waits for this
                 for work in self._work:
                     work.wake.set()
-            if time.monotonic() - rested > self._grace:
+            # More than in any try before: who fails at the same place again and again gets no further.
+            if (told := sum(work.follower.wrote for work in self._work if work.follower)) > most:
+                moved, most = now, told
+            if now - moved > self._grace or now - rested > LONGEST * self._grace:
                 self._over = True
                 break
         for work in self._work:
@@ -84,7 +94,7 @@ class Writer:
         failures = 0
         while not self._over:
             began = time.monotonic()
-            follower = Follower(
+            follower = work.follower = Follower(
                 self._home,
                 work.name,
                 work.options,

@@ -22,7 +22,7 @@ from tests.results.tracking.wandb_study import RUN, board, points, rows, trial, 
 PARTS = ("graphql", "file_stream", "file_transfer")
 QUICK = {
     "init_timeout": 10,
-    "finish_timeout": 5,
+    "finish_timeout": 15,
     "x_file_stream_transmit_interval": 1.0,
     **{f"x_{part}_timeout_seconds": 2.0 for part in PARTS},
     **{f"x_{part}_retry_max": 2 for part in PARTS},
@@ -92,6 +92,7 @@ def test_a_server_that_is_not_there_is_said_to_be_and_found_later(server: WandbS
 
 def test_refused_in_mid_study_and_opened_later_the_server_has_all_of_it_once(server: WandbServer, tmp_path: Path) -> None:
     tracker = quick(tmp_path)
+    tracker.client_settings = {**QUICK, "finish_timeout": 3}
     write(tracker, 30, trials=1, stop=True)
     server.stop()
     with pytest.raises(TrackerError):
@@ -185,9 +186,9 @@ def test_what_hangs_is_ended_in_time(server: WandbServer, tmp_path: Path, monkey
     os.kill(processes[whose == "service"], signal.SIGSTOP)
     began = time.monotonic()
     with monkeypatch.context() as patch, pytest.raises(TrackerError, match="did not answer within 3 seconds"):
-        patch.setitem(wandb_run._LIMITS_S, "close", 3)
+        patch.setattr(wandb_run, "_LIMITS_S", dict.fromkeys(wandb_run._LIMITS_S, 3))
         tracker.close("finished", {})
-    assert time.monotonic() - began < 10 and gone(processes)
+    assert time.monotonic() - began < 30 and gone(processes)
     write(quick(tmp_path), 25)
     assert all_there(server, tmp_path, 25)
 

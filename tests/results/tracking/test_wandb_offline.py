@@ -179,6 +179,14 @@ def test_what_was_killed_while_it_was_written_anew_leaves_the_fuller_folder(tmp_
     assert left != former and tracker.check(points(25), rows(25)) == []
 
 
+def test_a_study_in_a_folder_named_from_where_one_stands_is_written_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(WandbTracker(about(Path("study")), {}), 3)
+    monkeypatch.chdir(tmp_path / "study")
+    assert len(wandb_offline.read(log_of(tmp_path / "study"))["history"]) == 3
+    assert sorted(path.name for path in Path("tracking/wandb/offline").iterdir()) == ["0001", "cache", "client.log"]
+
+
 def test_opened_and_left_alone_it_writes_nothing(study: Path) -> None:
     before = {path: path.stat().st_mtime_ns for path in study.rglob("*.wandb")}
     tracker = WandbTracker(about(study), {})

@@ -15,22 +15,23 @@ from sweeps.tracking.priority import descendants
 AUTOGROUP = Path("/proc/self/autogroup")
 PARENT = """
 import os, subprocess, sys, time
-from sweeps.tracking.priority import lower_children, lowest
+from sweeps.tracking.priority import LOWEST, NORMAL, lowest, share
 lowest()
 code = "import time; print(flush=True); time.sleep(60)"
 child = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, start_new_session=True)
 child.stdout.readline()
-lower_children()
-for pid in (os.getpid(), child.pid):
-    print(os.getpriority(os.PRIO_PROCESS, pid), open(f"/proc/{pid}/autogroup").read().split()[-1])
+for nice in (LOWEST, NORMAL):
+    share(nice)
+    for pid in (os.getpid(), child.pid):
+        print(os.getpriority(os.PRIO_PROCESS, pid), open(f"/proc/{pid}/autogroup").read().split()[-1])
 child.kill()
 """
 
 
 @pytest.mark.skipif(not AUTOGROUP.exists(), reason="the kernel has no shares of sessions")
-def test_a_process_and_the_sessions_it_begins_have_the_lowest_priority() -> None:
+def test_a_process_and_the_sessions_it_begins_have_the_lowest_priority_and_their_share_again() -> None:
     out = subprocess.run([sys.executable, "-c", PARENT], capture_output=True, text=True, check=True, start_new_session=True).stdout
-    assert out.split() == ["19", "19", "19", "19"]
+    assert out.split() == ["19", "19", "19", "19", "19", "0", "19", "0"]
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system does not say who started whom")
