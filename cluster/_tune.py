@@ -80,7 +80,8 @@ class Deliver(tune.Callback):
         # Tune keeps the error's text only in this file, until the storage is synchronised, which it never is.
         reason = " ".join(redacted(Path(trial.error_file).read_text(errors="replace")).split()) if trial.error_file else "unknown"
         reason = reason.partition(") ")[2] or reason  # after "Failure # 1 (occurred at …)"
-        if "actor died" in reason and "creation task" not in reason:
+        # Of a node that is gone Ray says that the actor died, or first, while it only sees the connection break, that it is unavailable.
+        if any(words in reason for words in ("actor died", "is unavailable")) and "creation task" not in reason:
             with self.search.guarded():
                 self.search.feed.crashed(task.attempt, f"the worker process died: {reason[:300]}")
             return

@@ -142,7 +142,8 @@ class _Clock:
 
     def __init__(self, processes: tuple[int, ...], limit_s: float) -> None:
         self._processes, self._limit_s = processes, limit_s
-        self._began, self._waited_at_first, self._waited = time.monotonic(), self._waiting(), 0.0
+        self._began, self._waited = time.monotonic(), 0.0
+        self._before: float | None = None  # what they had waited at the first glance: most answers come before there is one
 
     def wait(self, act: Callable[[], T]) -> T:
         """Returns what an act that gives up after a glance returns in the end.
@@ -154,7 +155,9 @@ class _Clock:
             try:
                 return act()
             except TimeoutError:
-                self._waited = max(self._waited, self._waiting() - self._waited_at_first)
+                waiting = self._waiting()
+                self._before = waiting if self._before is None else self._before
+                self._waited = max(self._waited, waiting - self._before)
                 spent = time.monotonic() - self._began
                 if spent - self._waited > self._limit_s or spent > _PATIENCE * self._limit_s:
                     raise

@@ -139,6 +139,7 @@ def test_history_that_was_dropped_is_noticed_at_the_end_and_by_check_and_written
     assert shown(server.runs[newest].history) == projected(25) and quick(tmp_path).check(points(25), rows(25)) == []
 
 
+@pytest.mark.slow
 def test_a_table_that_was_dropped_is_noticed_and_written_later_without_a_new_run(server: WandbServer, tmp_path: Path) -> None:
     tracker = quick(tmp_path)
     tracker.open()
