@@ -23,7 +23,8 @@ StudyArg = Annotated[str, typer.Argument(help="A study file, or a name from `alp
 NameArg = Annotated[str, typer.Argument(help="Name of a study that has run.", show_default=False)]
 DirOpt = Annotated[Path, typer.Option("--dir", metavar="FOLDER", help="Folder that holds the studies' folders.", file_okay=False)]
 HostOpt = Annotated[
-    Path | None, typer.Option("--host", metavar="FILE", help="Host file that names lanes; default host.yaml, if there is one.", dir_okay=False)
+    Path | None,
+    typer.Option("--host", metavar="FILE", help="Host file that names lanes; default host.yaml, if there is one.", dir_okay=False),
 ]
 SetOpt = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. --set data.bars=720. Repeatable.")
