@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cluster.lanes import visible_cards
 from results import Ledger, ResultRow
 from results.identity import config_ids
 from results.reports import ReportRow
 from sweeps.commands.plan import cost_lines, known_lines
 from sweeps.home import header_of
-from sweeps.planning.estimate import Lanes, Span, cards, lanes_of
+from sweeps.planning.estimate import Lanes, Span, lanes_of
 from sweeps.planning.recorded import Known, count_known, recorded_pace, siblings
 from sweeps.runner import LEDGER
 from sweeps.search import Search
@@ -53,7 +54,7 @@ def test_points_with_a_result_are_counted_exactly_and_nothing_is_changed(command
     other = command("plan", toy_file, "--dir", runs, "--set", "name=other")
     assert line("known", other.out) == "10 of 12 points: 10 in toy; 2 left"
     assert other.code == 0 and re.search(r"from \d+ results of toy|probe of \d+", line("each", other.out))
-    assert re.search(r" s on \d+ CPUs?, start-up included$", line("time", other.out)) and "core-hours" in line("cost", other.out)
+    assert re.search(r" m?s on \d+ CPUs?, start-up included$", line("time", other.out)) and "core-hours" in line("cost", other.out)
     assert contents(runs) == before and not (runs / "other").exists()
 
 
@@ -223,9 +224,9 @@ def test_what_is_paid_for_is_every_lane_for_the_whole_time() -> None:
 
 def test_lanes_are_cards_where_there_are_any_and_shares_of_a_card_lie_on_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     study = Study.load(walked(tmp_path, 0))
-    monkeypatch.setattr("os.cpu_count", lambda: 16)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(16)))
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert cards() == 0 and lanes_of(Search(study), True) == Lanes(16, 16.0)
+    assert visible_cards() == () and lanes_of(Search(study), True) == Lanes(16, 16.0)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
     assert lanes_of(Search(study), True) == Lanes(2, 2.0, 2.0)
     shared = study.model_copy(update={"resources": study.resources.model_copy(update={"cpu": 2.0, "gpu": 0.4})})

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ import pytest
 from results.pages import page as pages
 from results.pages.grid import Column
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 COLUMNS = (
     Column("trial", "Trial", "integer"),
     Column("sharpe", "Sharpe", "number", digits=2, direction="max", help="Annualised; n/a below 60 days."),
@@ -68,17 +66,6 @@ def trials(count: int, seed: int = 0) -> pd.DataFrame:
             "config_id": [f"{number:016x}" for number in rng.integers(0, 2**62, count)],
         }
     )
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine")
-    sync_api = pytest.importorskip("playwright.sync_api")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 class Opened:

@@ -18,16 +18,6 @@ pytestmark = pytest.mark.skipif(shutil.which("chromium") is None, reason="needs 
 ROWS = "#all-trials .grid-pane .row:not([hidden])"
 
 
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        made = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
-        yield made
-        made.close()
-
-
 @pytest.fixture
 def page(browser: Any) -> Iterator[Any]:
     """A tab; what its console says beyond failed requests is a failure of the test."""

@@ -81,7 +81,7 @@ def test_wrong_options_are_messages(here: Path, command: Any) -> None:
         (["--tracker", "jsonl", "--set", "space.x=[1]"], "options begin with tracking."),
         (["--tracker", "jsonl", "--set", "tracking.jsonl.token=abcdefgh"], "secrets do not belong in a study"),
         (["--tracker", "nowhere.at:All"], "cannot be loaded"),
-        (["--tracker", "jsonl", "--set", "tracking.jsonl.colour=red"], "no option 'colour'"),
+        (["--tracker", "jsonl", "--set", "tracking.jsonl.colour=red"], "not an option of jsonl"),
     ):
         outcome = command("track", "sync", "toy", "--dir", here, *options)
         assert outcome.code in (1, 2) and words in " ".join((outcome.out + outcome.err).split()), (options, outcome)
