@@ -32,7 +32,8 @@ _WORDS: Final = (
     ("404", "does not know this project or address (HTTP 404)"),
     ("401", "refuses the key (HTTP 401): set WANDB_API_KEY, or run `wandb login`"),
     ("403", "does not let this key write to the project (HTTP 403)"),
-    ("Failed to verify credentials", "refuses the key: set WANDB_API_KEY, or run `wandb login`"),
+    # The client says this of a server that refuses a key, and of one that hangs.
+    ("Failed to verify credentials", "refuses the key (set WANDB_API_KEY, or run `wandb login`), or does not answer in time"),
 )
 
 
