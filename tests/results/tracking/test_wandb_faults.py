@@ -90,6 +90,7 @@ def test_a_server_that_is_not_there_is_said_to_be_and_found_later(server: WandbS
     assert tracker.open() == Place()
 
 
+@pytest.mark.slow
 def test_refused_in_mid_study_and_opened_later_the_server_has_all_of_it_once(server: WandbServer, tmp_path: Path) -> None:
     tracker = quick(tmp_path)
     tracker.client_settings = {**QUICK, "finish_timeout": 3}

@@ -68,6 +68,7 @@ def rows(folder: Path, name: str) -> list[dict[str, object]]:
         return ledger.frame().drop(columns=["attempt", "seconds", "error", "source"]).to_dict("records")
 
 
+@pytest.mark.slow
 @TWO
 @pytest.mark.ray
 def test_workers_see_the_cores_and_cards_of_their_lane_only_and_results_are_those_of_a_run_alone(tmp_path: Path) -> None:

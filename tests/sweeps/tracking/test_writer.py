@@ -222,6 +222,7 @@ def test_the_next_session_goes_on_in_the_same_run(tmp_path: Path) -> None:
     assert (home / FOLDER / "events.jsonl").read_text() == after
 
 
+@pytest.mark.slow
 def test_a_study_that_is_set_aside_is_left_alone(tmp_path: Path) -> None:
     home = tmp_path / "live"
     old = make_study(home)
@@ -238,6 +239,7 @@ def test_a_study_that_is_set_aside_is_left_alone(tmp_path: Path) -> None:
     new.close()
 
 
+@pytest.mark.slow
 def test_one_process_at_a_time_writes_and_the_next_waits_for_it(here: Path) -> None:
     home = here / "toy"
     lock = WriterLock(home)
@@ -258,6 +260,7 @@ def test_a_process_that_cannot_be_started_stops_no_study(toy_file: Path, tmp_pat
     assert "/nowhere/python" in result.tracking.unwritten()[0][1]
 
 
+@pytest.mark.slow
 def test_what_a_session_had_of_its_cache_is_kept_and_told(tmp_path: Path) -> None:
     study = Study.load("selector_grid", ["data.bars=1200", "search.trials=2", "tracking=[jsonl]"])
     result = run(study, tmp_path, here=600.0)
