@@ -245,10 +245,10 @@ def _note(descriptor: int) -> dict[str, Any] | None:
 
 def _used(lane: str) -> dict[int, int]:
     """Returns the clock ticks used so far by each process of a lane."""
-    mark, found = f"{NAME}={lane}".encode(), {}
+    mark, holder, found = f"{NAME}={lane}".encode(), _holder_of(lane), {}
     for place in Path("/proc").glob("[0-9]*"):
         try:
-            if mark in (place / "environ").read_bytes().split(b"\0") or int(place.name) == _holder_of(lane):
+            if mark in (place / "environ").read_bytes().split(b"\0") or int(place.name) == holder:
                 fields = (place / "stat").read_text().rpartition(")")[2].split()
                 found[int(place.name)] = int(fields[11]) + int(fields[12])
         except OSError:

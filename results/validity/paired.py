@@ -1,11 +1,29 @@
-"""Paired differences: Student's t interval of their mean, and p-values corrected for their number."""
+"""Paired differences: intervals of their mean, by Student's t or by block bootstrap of days, and p-values corrected for their number."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from results.metrics import DAYS_PER_YEAR
+from results.validity.resampling import confidence_intervals
+
 LEVEL = 0.95
+LEAST_DAYS = 20  # below that a bootstrap of days says nothing
+
+
+def daily_gap(one: ArrayLike, other: ArrayLike) -> tuple[float, float, float]:
+    """Returns the mean of one account's daily returns minus another's, and the limits of its 95 % block-bootstrap interval.
+
+    Args:
+        one: (days,), at least `LEAST_DAYS`.
+        other: (days,), the same days.
+    """
+    gap = np.asarray(one, np.float64) - np.asarray(other, np.float64)
+    if not np.ptp(gap):
+        return float(gap[0]), float(gap[0]), float(gap[0])
+    interval = confidence_intervals(gap, periods_per_year=DAYS_PER_YEAR, level=LEVEL)["mean_return"]
+    return float(gap.mean()), float(interval.low[0]), float(interval.high[0])
 
 
 def holm(p_values: ArrayLike) -> NDArray[np.float64]:

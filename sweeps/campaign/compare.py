@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +11,10 @@ from numpy.typing import NDArray
 
 from results import Ledger, series
 from results.leaderboard import leaderboard
-from results.metrics import DAYS_PER_YEAR, Metric
-from results.validity import confidence_intervals
-from results.validity.resampling import optimal_block
+from results.metrics import Metric
+from results.validity.paired import LEAST_DAYS, daily_gap
 from sweeps.campaign.spec import Campaign
 from sweeps.home import LEDGER
-
-LEAST_DAYS = 30  # below that a bootstrap says nothing
 
 
 @dataclass(frozen=True)
@@ -104,8 +101,6 @@ def _daily(folder: Path, found: Found) -> _Daily | str:
 
 
 def _against(found: Found, reference: _Daily | str, folder: Path) -> Found:
-    from dataclasses import replace
-
     if found.winner < 0:
         return found
     own = _daily(folder, found)
@@ -114,9 +109,5 @@ def _against(found: Found, reference: _Daily | str, folder: Path) -> Found:
     _, mine, theirs = np.intersect1d(own.days, reference.days, return_indices=True)
     if len(mine) < LEAST_DAYS:
         return replace(found, why=f"{len(mine)} days in common with the baseline, too few", days=len(mine))
-    difference = own.returns[mine] - reference.returns[theirs]
-    if not np.ptp(difference):
-        return replace(found, gain=float(difference[0]), low=float(difference[0]), high=float(difference[0]), days=len(mine))
-    block = optimal_block(difference[:, None])
-    interval = confidence_intervals(difference[:, None], periods_per_year=DAYS_PER_YEAR, block=block)["mean_return"]
-    return replace(found, gain=float(difference.mean()), low=float(interval.low[0]), high=float(interval.high[0]), days=len(mine))
+    gain, low, high = daily_gap(own.returns[mine], reference.returns[theirs])
+    return replace(found, gain=gain, low=low, high=high, days=len(mine))

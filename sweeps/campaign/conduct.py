@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
 
 from cluster.lanes import Lane, visible_cores
 from sweeps.campaign.carry import prepare
@@ -13,8 +12,6 @@ from sweeps.campaign.spec import Campaign, Stage
 from sweeps.lanes.host import Host, deal, wants_card
 from sweeps.lanes.several import Driver, Job, run_several
 from sweeps.study import Study
-
-FINISHED: Final = "finished"
 
 
 @dataclass

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 from sweeps.commands import history as cli_history
-from sweeps.commands.console import DirOpt, NameArg, command_for, home_of, many, out, say, studies_in, table
+from sweeps.commands.console import DirOpt, NameArg, command_for, home_of, out, say, studies_in, table
 
 if TYPE_CHECKING:
     from sweeps.tracking.beside import Beside
@@ -207,6 +207,3 @@ def end_lines(tracking: Beside | None, seconds: float, dir: Path) -> Iterator[st
 
 def _sync(home: Path) -> str:
     return command_for("track", "sync", Path("runs"), home.name, *([] if home.parent == Path("runs") else ["--dir", str(home.parent)]))
-
-
-__all__ = ["app", "end_lines", "many", "where_lines"]

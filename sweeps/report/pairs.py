@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from results.metrics import DAYS_PER_YEAR, Metric
-from results.validity.paired import student
-from results.validity.resampling import confidence_intervals
+from results.validity.paired import LEAST_DAYS, daily_gap, student
 from sweeps.report.sides import Side
-
-LEAST_DAYS: Final = 20
 
 Configurations = tuple[NDArray[np.int64], NDArray[np.float64]]
 
@@ -91,9 +87,8 @@ def paired(a: Side, b: Side) -> Paired:
     gap = one - other
     if not gap.any():
         return Paired(a.name, b.name, len(gap), 0.0, 0.0, 0.0)
-    interval = confidence_intervals(gap, periods_per_year=DAYS_PER_YEAR)["mean_return"]
-    low, high = float(interval.low[0]) * DAYS_PER_YEAR, float(interval.high[0]) * DAYS_PER_YEAR
-    return Paired(a.name, b.name, len(gap), float(gap.mean()) * DAYS_PER_YEAR, low, high, float((gap > 0.0).sum() / (gap != 0.0).sum()))
+    mean, low, high = (value * DAYS_PER_YEAR for value in daily_gap(one, other))
+    return Paired(a.name, b.name, len(gap), mean, low, high, float((gap > 0.0).sum() / (gap != 0.0).sum()))
 
 
 def overlap(a: Side, one: Configurations, b: Side, other: Configurations) -> Overlap:

@@ -12,7 +12,7 @@ from results import Ledger
 from results.leaderboard import leaderboard
 from results.lock import is_written
 from results.tracking.projection import Projection
-from results.tracking.select import BOARD, Chosen, chosen, runs
+from results.tracking.select import BOARD, chosen, runs
 from results.tracking.tail import Stretch, Tail
 from results.tracking.tracker import RUNNING, About, Board, Point, Tracker, TrackerError, Verifies
 from sweeps.home import LEDGER
@@ -196,6 +196,3 @@ class Follower:
         sessions, outcome = ledger.sessions(), closing.outcome(ledger, is_written(self.home / LEDGER))
         told = replace(state, state=WRITING if outcome == RUNNING else WRITTEN, outcome=outcome, done=done.done)
         return replace(told, points=done.points, rows=done.rows, session=sessions[-1]["session_id"] if sessions else 0)
-
-
-__all__ = ["Chosen", "Follower", "GoneError"]

@@ -3,34 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from tests.sweeps.report.studies import write_grid, write_steps
-
-
-class Outcome(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-@pytest.fixture
-def command(capsys: pytest.CaptureFixture[str]) -> Callable[..., Outcome]:
-    """Runs `alphasweep` with arguments, in this process."""
-    from sweeps.cli import main
-
-    def call(*args: object) -> Outcome:
-        capsys.readouterr()
-        with pytest.raises(SystemExit) as end:
-            main([str(arg) for arg in args])
-        code = end.value.code
-        return Outcome(code if isinstance(code, int) else int(code is not None), *capsys.readouterr())
-
-    return call
 
 
 @pytest.fixture(scope="session")
