@@ -8,12 +8,13 @@ import socket
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 from cluster.lanes import cards_here, visible_cores
 
 CONNECT_SECONDS = 5.0
+_CLUSTERS = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # whether Ray may have nodes on other machines
 MACHINE = "machine_cpu"  # resource of a local node: what the machine has, where Ray was told of more CPUs so that more trials run at once
 
 
@@ -41,14 +42,11 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_DEDUP_LOGS", "1")
     warnings.filterwarnings("ignore", module="ray")
-    if not address:
-        # Ray binds every server to the node's address and replaces a loopback address by the outside one, except on
-        # Windows and macOS, for the sake of their firewall prompts. This asks for that treatment; read at import.
-        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        if "ray" in sys.modules:
-            from ray._private import ray_constants
+    with nullcontext() if address else _loopback_only():
+        yield from _connected(address, cpus)
 
-            ray_constants.ENABLE_RAY_CLUSTER = False
+
+def _connected(address: str | None, cpus: int | None) -> Iterator[int]:
     import ray
 
     started = not ray.is_initialized()
@@ -66,6 +64,27 @@ def ray_session(address: str | None = None, cpus: int | None = None) -> Iterator
     finally:
         if started:
             ray.shutdown()
+
+
+@contextmanager
+def _loopback_only() -> Iterator[None]:
+    """Has a local Ray bind to loopback, for as long as it is used.
+
+    Ray binds every server to the node's address and replaces a loopback address by the outside one, except on Windows and macOS,
+    for the sake of their firewall prompts. This asks for that treatment, which forbids clusters: so it must not outlast the session,
+    in this process or in the environment of those it starts.
+    """
+    from ray._private import ray_constants
+
+    kept = os.environ.get(_CLUSTERS), ray_constants.ENABLE_RAY_CLUSTER
+    os.environ[_CLUSTERS], ray_constants.ENABLE_RAY_CLUSTER = "0", False  # workers read the one, this process has read it
+    try:
+        yield
+    finally:
+        os.environ.pop(_CLUSTERS)
+        if kept[0] is not None:
+            os.environ[_CLUSTERS] = kept[0]
+        ray_constants.ENABLE_RAY_CLUSTER = kept[1]
 
 
 def share(cpu: float, gpu: float | None) -> tuple[dict[str, float], int]:

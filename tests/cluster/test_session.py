@@ -45,3 +45,15 @@ def test_a_trial_lies_on_one_node_and_its_share_on_one_card() -> None:
         and _fits({"cpu": 1.0, "gpu": 2.0}, node) == 1
     )
     assert _fits({"cpu": 1.0, "gpu": 1.0}, {"CPU": 8.0}) == 0 and _fits({"cpu": 1.0, "gpu": 0.5}, {"GPU": 1.0}) == 0
+
+
+@pytest.mark.ray
+def test_a_local_session_leaves_no_setting_behind_that_forbids_clusters_afterwards(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ray._private import ray_constants
+
+    monkeypatch.delenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", raising=False)
+    before = ray_constants.ENABLE_RAY_CLUSTER
+    with ray_session(cpus=1):
+        assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"  # it binds to loopback
+    assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
+    assert ray_constants.ENABLE_RAY_CLUSTER == before
