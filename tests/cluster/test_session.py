@@ -56,4 +56,4 @@ def test_a_local_session_leaves_no_setting_behind_that_forbids_clusters_afterwar
     with ray_session(cpus=1):
         assert os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] == "0"  # it binds to loopback
     assert "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER" not in os.environ
-    assert ray_constants.ENABLE_RAY_CLUSTER == before
+    assert before == ray_constants.ENABLE_RAY_CLUSTER
