@@ -29,7 +29,7 @@ from cluster.here import run_here
 from cluster.packs import Host, WorkerError, run_packs
 from cluster.session import check_address, ray_session, share
 from cluster.steps import run_trials
-from results import Header, Ledger, Plan, Verification, series
+from results import Header, Ledger, Plan, Verification, pointer, series
 from results.provenance import collect
 from results.tracking import CACHE_USE
 from sweeps.budgets import Budgeted
@@ -123,6 +123,8 @@ def run(
     with offered(store):
         prepared = search.prepare()
     header = header_of(search, prepared)
+    if ledger_url and (fresh or not (home / LEDGER).exists()):
+        pointer.check(ledger_url, study.name)
     if fresh and home.exists():
         set_aside(home)
     home.mkdir(parents=True, exist_ok=True)
@@ -203,6 +205,7 @@ def run(
                 _keep_best(ledger, plan, home, evaluator, prepared, objective)
         _keep_use(ledger, tally.cache.use + store.use)
         ledger.end_session(reason)
+    tracking.rest()
     store.close()
     tally.cache = replace(tally.cache, use=tally.cache.use + store.use)
     return StudyResult(study, home, tally, time.monotonic() - began, asked, prepared, budget, backlog.rule, tracking)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Trackers of a study (W&B, MLflow, TensorBoard, JSON lines): write what is missing, show how far they are.")
 app.command(name="import-log", help=cli_history.HELP)(cli_history.import_log)
 _PATIENCE = 3.0  # seconds a run waits for its trackers at the end, at most
-_SHARE = 0.02  # and so much of the time it took
+_SHARE = 0.01  # and so much of the time it took
 
 SYNC_HELP = (
     "Write to a study's trackers what they lack, and check that they hold it.\n\n"

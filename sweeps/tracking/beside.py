@@ -7,10 +7,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from sweeps.tracking.budget import SHARE
 from sweeps.tracking.settings import FOLDER, Wanted, check, not_installed
 from sweeps.tracking.state import WRITTEN, State
 
@@ -47,13 +49,19 @@ class Beside:
             if log.exists() and log.stat().st_size > _LARGEST_LOG:
                 os.replace(log, log.with_suffix(".log.1"))
             command = [sys.executable, "-m", "sweeps.tracking.writer", str(home.absolute())]
-            command += [] if GRACE is None else ["--grace", str(GRACE)]
+            command += ["--share", str(SHARE), *([] if GRACE is None else ["--grace", str(GRACE)])]
             with log.open("ab") as file:
                 # A session of its own, so that Ctrl-C stops the study and not what is told of it.
-                process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=file, stderr=file, start_new_session=True)
+                process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=file, stderr=file, start_new_session=True)
         except OSError as error:
             return cls(home, tuple(trackers), problem=str(error))
         return cls(home, tuple(trackers), process)
+
+    def rest(self) -> None:
+        """Says that the session has ended: what is not written yet need not be written slowly."""
+        if self.process is not None and self.process.stdin is not None:
+            with suppress(OSError):
+                self.process.stdin.close()
 
     def wait(self, seconds: float) -> bool:
         """Waits until all is written, so many seconds at most; returns whether it is."""

@@ -21,8 +21,6 @@ from sweeps.tracking.registry import make, read_about
 from sweeps.tracking.state import WRITING, WRITTEN, State
 
 INTERVAL: Final = 2.0  # seconds between looks at the ledger, at least
-SHARE: Final = 50.0  # and at least so many times what a look takes: two percent of a core
-LONGEST: Final = 60.0  # seconds between looks, at most: what took long may have been the whole of a large study
 BOARD_EVERY: Final = 30.0  # seconds between leaderboards, at least
 BOARD_SHARE: Final = 20.0  # and a twentieth of the time since the first: a long study has no more of them than a short one
 
@@ -44,6 +42,7 @@ class Follower:
         options: Its options.
         resting: Returns whether nobody works on the study now.
         wait: Waits for so many seconds, or until something has changed.
+        afford: Waits until more of the processor may be used; called between any two things that take some.
         tell: Is told how far the tracker is.
         run_id: Of the study, where another one may have taken its place.
         polls, wrote: Looks at the ledger, and calls that told the tracker something.
@@ -56,6 +55,7 @@ class Follower:
     options: Mapping[str, Any]
     resting: Callable[[], bool]
     wait: Callable[[float], object]
+    afford: Callable[[], object] = lambda: None
     tell: Callable[[State], object] = lambda state: None
     run_id: str = ""
     polls: int = 0
@@ -95,14 +95,15 @@ class Follower:
         state = State(self.name, run_id=about.run_id)
         while True:
             resting = self.resting()
-            spent = self._look(tail, done, tracker, resting)
+            self._look(tail, done, tracker, resting)
             state = replace(state, done=done.done, points=done.points, rows=done.rows, trials=len(self._held))
             self.tell(state)
             if resting and self.resting():
                 break
             if not resting:
                 self._show(tracker, done)
-                self.wait(min(max(INTERVAL, SHARE * spent), LONGEST))
+                self.wait(INTERVAL)
+            self.afford()
         if tail.late:
             self.problems.append(f"a clock was set back: {tail.late:,} results were told after later ones; told anew, the order differs")
         return self._finish(tracker, done, state, before)
@@ -120,22 +121,17 @@ class Follower:
             return False
         return not tracker.check(done.points, done.rows, frozenset(held))
 
-    def _look(self, tail: Tail, done: Projection, tracker: Tracker, resting: bool) -> float:
-        """Reads what is new and tells it; returns what reading took, without what telling took."""
-        began, told = time.perf_counter(), 0.0
+    def _look(self, tail: Tail, done: Projection, tracker: Tracker, resting: bool) -> None:
+        """Reads what is new and tells it."""
         for new in tail.poll(settled=resting and not is_written(self.home / LEDGER)):
             for item in done.feed(new):
-                since = time.perf_counter()
                 tracker.point(item) if isinstance(item, Point) else tracker.rows(item)
                 self.wrote += 1
-                told += time.perf_counter() - since
-            since = time.perf_counter()
+                self.afford()
             self._trials(tracker, new)
-            told += time.perf_counter() - since
         if tail.gone:
             raise GoneError(_GONE.format(self.home))
         self.polls += 1
-        return time.perf_counter() - began - told
 
     def _trials(self, tracker: Tracker, new: Stretch) -> None:
         """Tells of trials that have ended, where each has a run."""
@@ -151,6 +147,7 @@ class Follower:
                 tracker.trial(replace(run, rank=(ranked or {}).get(run.trial)))
                 self._held.add(run.trial)
                 self.wrote += 1
+                self.afford()
 
     def _show(self, tracker: Tracker, done: Projection) -> None:
         """Tells the leaderboard if it may have changed, and some time has passed."""

@@ -1,13 +1,15 @@
 """The process that writes to a study's trackers while it runs: `python -m sweeps.tracking.writer HOME`.
 
-A thread per tracker follows the ledger; one that raises begins anew after a pause, one that hangs keeps nobody waiting. The
-process ends when the study is at rest and all is written, or some minutes later.
+A thread per tracker follows the ledger; one that raises begins anew after a pause, one that hangs keeps nobody waiting. While a session
+is at work all of them together use a small share of the processors (`sweeps.tracking.budget`), so what they have written may be behind.
+The process ends when the study is at rest and all is written, or some minutes later.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import select
 import sys
 import threading
 import time
@@ -15,11 +17,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import TYPE_CHECKING, Final
 
+from sweeps.tracking import budget
+from sweeps.tracking.budget import Budget
 from sweeps.tracking.priority import LOWEST, NORMAL, lowest, share
-from sweeps.tracking.settings import Wanted
+from sweeps.tracking.settings import NEEDS, Wanted
 from sweeps.tracking.state import FAILING, GIVEN_UP, WRITTEN, State, WriterLock
 
 if TYPE_CHECKING:
@@ -45,13 +48,18 @@ class _Work:
 
 
 class Writer:
-    """Follows one study with all its trackers."""
+    """Follows one study with all its trackers.
 
-    def __init__(self, home: Path, wanted: Wanted, grace: float = GRACE):
-        from sweeps.tracking.registry import read_about
+    Args:
+        home: The study's folder.
+        wanted: The trackers.
+        grace: `GRACE`, or less.
+        budget: What may be used of the processors while a session is at work.
+    """
 
-        self._run_id = read_about(home)[0].run_id
-        self._home, self._grace = home, grace
+    def __init__(self, home: Path, wanted: Wanted, grace: float = GRACE, budget: Budget | None = None):
+        self._home, self._grace, self._budget = home, grace, budget or Budget()
+        self._place, self._run_id, self._identity = _place(home), "", threading.Lock()
         self._written, self._asked = True, 0.0
         self._work = [_Work(name, dict(options), State(name)) for name, options in wanted.trackers.items()]
         self._over = False  # nothing is tried again
@@ -64,8 +72,10 @@ class Writer:
         while not all(work.ended for work in self._work):
             time.sleep(_GLANCE)
             if self._busy():
+                if rested:  # another session has begun
+                    self._budget.restart()
+                    rested = 0.0
                 share(LOWEST)
-                rested = 0.0
                 continue
             now = time.monotonic()
             if not rested:
@@ -87,6 +97,7 @@ class Writer:
         return all(work.state.state == WRITTEN for work in self._work)
 
     def _follow(self, work: _Work) -> None:
+        self._afford(work, budget.TELLS + (budget.CLIENT if work.name in NEEDS else 0.0))
         from results.secrets import redacted
         from sweeps.tracking.follow import Follower, GoneError
         from sweeps.tracking.registry import NotInstalledError
@@ -94,16 +105,17 @@ class Writer:
         failures = 0
         while not self._over:
             began = time.monotonic()
-            follower = work.follower = Follower(
-                self._home,
-                work.name,
-                work.options,
-                resting=lambda: not self._busy(),
-                wait=lambda seconds: self._wait(work, seconds),
-                tell=lambda state: self._keep(work, state),
-                run_id=self._run_id,
-            )
             try:
+                follower = work.follower = Follower(
+                    self._home,
+                    work.name,
+                    work.options,
+                    resting=lambda: not self._busy(),
+                    wait=lambda seconds: self._wait(work, seconds),
+                    afford=lambda: self._afford(work),
+                    tell=lambda state: self._keep(work, state),
+                    run_id=self._study(),
+                )
                 follower.run()
                 told = f"{work.state.points:,} points, {work.state.rows:,} rows, {work.state.trials:,} trials"
                 log(f"{work.name}: written: {told}; {follower.polls:,} looks at the ledger")
@@ -141,6 +153,28 @@ class Writer:
             return self._written and now - self._asked < self._grace
         return self._written
 
+    def _study(self) -> str:
+        """Returns which study it is that this process was started for.
+
+        Raises:
+            GoneError: What is in the folder now came later.
+        """
+        from sweeps.tracking.follow import GoneError
+        from sweeps.tracking.registry import read_about
+
+        with self._identity:
+            if not self._run_id:
+                found = read_about(self._home)[0].run_id if self._home.is_dir() else ""
+                if _place(self._home) != self._place or not found:
+                    raise GoneError(f"{self._home}: the study was set aside or removed")
+                self._run_id = found
+        return self._run_id
+
+    def _afford(self, work: _Work, seconds: float = 0.0) -> None:
+        """Waits until so much processor time may be used, or nobody is at work on the study."""
+        while not self._over and not self._budget.allows(seconds) and self._busy():
+            self._wait(work, _GLANCE)
+
     def _wait(self, work: _Work, seconds: float) -> None:
         """Waits, but not once the study is at rest."""
         work.wake.wait(seconds)
@@ -157,6 +191,21 @@ class Writer:
             state.write(self._home)
 
 
+def _place(home: Path) -> tuple[int, int] | None:
+    """Returns what tells a folder from another one of its name; None where there is none."""
+    try:
+        found = home.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _until_needed(allowed: Budget) -> None:
+    """Waits until a first look may be had, or whoever started this process says by closing its input that there is no more to wait for."""
+    while not allowed.allows(budget.READS) and not select.select([sys.stdin], [], [], _GLANCE)[0]:
+        pass
+
+
 def log(line: str) -> None:
     """Writes a line of the log."""
     print(f"{datetime.now(UTC).isoformat(timespec='seconds')} {line}", flush=True)
@@ -167,8 +216,10 @@ def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Writes to the trackers of a study while it runs.")
     parser.add_argument("home", type=Path)
     parser.add_argument("--grace", type=float, default=GRACE)
+    parser.add_argument("--share", type=float, default=budget.SHARE)
     given = parser.parse_args(args)
     lowest()
+    allowed, place = Budget(given.share), _place(given.home)
     lock = WriterLock(given.home)
     while not lock.take():  # the writer of an earlier session; it may go on with this one
         time.sleep(_GLANCE)
@@ -176,9 +227,11 @@ def main(args: Sequence[str] | None = None) -> int:
             return 0
     wanted = Wanted.read(given.home)
     log(f"process {os.getpid()} writes to {', '.join(wanted.trackers) if wanted else 'nothing'}")
-    ok = wanted is None or Writer(given.home, wanted, given.grace).run()
-    used = [getrusage(who) for who in (RUSAGE_SELF, RUSAGE_CHILDREN)]
-    log(f"process {os.getpid()} ends: {sum(each.ru_utime + each.ru_stime for each in used):.1f} s of processor time")
+    _until_needed(allowed)
+    if _place(given.home) != place:  # what is in this folder now has a writer of its own
+        return 0
+    ok = wanted is None or Writer(given.home, wanted, given.grace, allowed).run()
+    log(f"process {os.getpid()} ends: {budget.used():.1f} s of processor time")
     return 0 if ok else 1
 
 

@@ -20,6 +20,7 @@ from sweeps import Study, run
 from sweeps.home import LEDGER
 from sweeps.runner import verify
 from sweeps.tracking import beside, follow, writer
+from sweeps.tracking.budget import Budget
 from sweeps.tracking.settings import FOLDER, Wanted
 from sweeps.tracking.state import FAILING, GIVEN_UP, WRITTEN, State, WriterLock, writer_of
 from sweeps.tracking.writer import Writer
@@ -33,6 +34,11 @@ def until(said: Callable[[], Any], seconds: float = PATIENCE) -> None:
     while not said():
         assert time.monotonic() < end, "it did not come to be"
         time.sleep(0.05)
+
+
+def processor_time(process: int) -> float:
+    times = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[11:13]
+    return sum(map(int, times)) / os.sysconf("SC_CLK_TCK")
 
 
 def lines(home: Path, event: str) -> list[dict[str, Any]]:
@@ -187,7 +193,7 @@ def test_a_study_is_followed_while_it_runs_and_closed_when_it_is_at_rest(tmp_pat
     monkeypatch.setattr(follow, "BOARD_EVERY", 0.0)
     home = tmp_path / "live"
     ledger = make_study(home)
-    made = Writer(home, Wanted({"jsonl": {}}))
+    made = Writer(home, Wanted({"jsonl": {}}), budget=Budget(0.0))
     working = threading.Thread(target=made.run)
     working.start()
     deliver(ledger, range(0, 7))
@@ -222,8 +228,46 @@ def test_the_next_session_goes_on_in_the_same_run(tmp_path: Path) -> None:
     assert (home / FOLDER / "events.jsonl").read_text() == after
 
 
+def test_beside_a_session_no_more_is_used_than_was_saved_up_and_after_it_all_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "SHARE", 0.04 / len(os.sched_getaffinity(0)))
+    home = tmp_path / "live"
+    ledger = make_study(home)
+    deliver(ledger, range(100))
+    made = beside.Beside.start(home, {"jsonl": {}}, stepping=False)
+    assert made.process is not None
+    until(lambda: WriterLock(home).owner() == made.process.pid)  # type: ignore[union-attr]
+    before = processor_time(made.process.pid)
+    time.sleep(3.0)
+    assert processor_time(made.process.pid) - before <= 0.2 and not (home / FOLDER / "events.jsonl").exists()
+    ledger.end_session("finished")
+    ledger.close()
+    made.rest()
+    assert made.wait(PATIENCE)
+    assert_whole(home)
+
+
+def test_a_study_that_took_the_place_of_the_one_meant_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "SHARE", 0.001)  # nothing has been read yet
+    home = tmp_path / "live"
+    old = make_study(home)
+    made = beside.Beside.start(home, {"jsonl": {}}, stepping=False)
+    assert made.process is not None
+    until(lambda: WriterLock(home).owner() == made.process.pid)  # type: ignore[union-attr]
+    old.close()
+    home.rename(tmp_path / "aside")
+    new = make_study(home)
+    deliver(new, range(5))
+    new.close()
+    made.rest()
+    assert made.process.wait(PATIENCE) == 0
+    assert not (home / FOLDER / "events.jsonl").exists()
+
+
 @pytest.mark.slow
-def test_a_study_that_is_set_aside_is_left_alone(tmp_path: Path) -> None:
+def test_a_study_that_is_set_aside_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(beside, "SHARE", 0.0)
     home = tmp_path / "live"
     old = make_study(home)
     deliver(old, range(3))
@@ -249,6 +293,7 @@ def test_one_process_at_a_time_writes_and_the_next_waits_for_it(here: Path) -> N
     time.sleep(2.0)
     assert made.process.poll() is None and not lines(home, "point")
     lock.release()
+    made.rest()
     assert made.wait(PATIENCE)
     assert_whole(home) is None and writer_of(home) == 0
 
