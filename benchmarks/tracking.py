@@ -1,8 +1,9 @@
 """What tracking costs a run: a study of 100,000 packed configurations with a tracker and without, in turns.
 
 Each run is a process of its own with its own Ray, in a folder of its own; the ratios are of wall times, and of the seconds that trials took
-in their workers, of one pair, with the order of the two changing from pair to pair. The process that writes to the tracker is waited for after the clock has stopped, so that it does not
-disturb the next run. The library's wide selector study on a month of hourly bars: evaluating is cheap, so that tracking weighs the most.
+in their workers, of one pair, with the order of the two changing from pair to pair. The process that writes to the tracker is waited for
+after the clock has stopped, so that it does not disturb the next run. The library's wide selector study on a month of hourly bars:
+evaluating is cheap, so that tracking weighs the most.
 
     python benchmarks/tracking.py [--pairs 3] [--trials 100000] [--tracker wandb] [--json FILE]
 """

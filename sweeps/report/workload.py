@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 import sqlalchemy as sa
 
 from results.reader import LedgerReader
+from results.tracking import CACHE_USE
 from sweeps.endings import recorded_rules
 from sweeps.report.part import Missing
 
@@ -74,6 +76,7 @@ class Cost:
         failed_before: Failures that were tried again.
         attempts: By status.
         handed: Seconds of all attempts from start to end, waiting for a worker included.
+        cache: Of the sessions together, by the names of `cluster.cache.records.Use`; empty if none is on record.
         price: An hour of a lane, if the study has one.
     """
 
@@ -86,6 +89,7 @@ class Cost:
     failed_before: int
     attempts: Mapping[str, int]
     handed: float
+    cache: Mapping[str, float] = field(default_factory=dict)
     price: float | None = None
 
     @property
@@ -254,5 +258,6 @@ def _cost(
         len(again),
         {status: counts[f"attempts_{status}"] for status in ("accepted", "open", "lost", "rejected")},
         sum(attempt.end - attempt.start for attempt in attempts),
+        dict(sum((Counter(event["detail"]) for event in ledger.events(CACHE_USE, limit=None)), Counter[str]())),
         float(price) if isinstance(price, (int, float)) and not isinstance(price, bool) else None,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from results.leaderboard import format_value, shown_unit
 from results.metrics import Metric
 from results.pages.grid import Column
@@ -66,6 +68,14 @@ def _timeline(found: Timeline, drawings: Drawings) -> Html:
     return drawings.place("timeline", charts.timeline(found), said, caption=said + note, height=90 + 22 * len(found.lanes))
 
 
+def _cache(use: Mapping[str, float]) -> str:
+    if not use.get("tables"):
+        return "n/a: no use of tables is on record"
+    made = (("found", "saved", "rows found, which saved"), ("built", "built", "rows built in"))
+    lines = [(int(use.get(f"rows_{what}", 0)), words, use.get(f"seconds_{took}", 0.0)) for what, took, words in made]
+    return "; ".join(f"{rows:,} {words} {lasting(max(seconds, 1e-3))}" for rows, words, seconds in lines if rows)
+
+
 def cost_rows(cost: Cost) -> list[tuple[str, str]]:
     """Returns what a study took: name, words."""
     sessions = f"{cost.sessions:,} {'session' if cost.sessions == 1 else 'sessions'}"
@@ -85,7 +95,7 @@ def cost_rows(cost: Cost) -> list[tuple[str, str]]:
     if cost.reused:
         worth = f", worth about {lasting(cost.reused * cost.each)}" if cost.worked > 0.0 else ""
         rows.append(("taken over", f"{cost.reused:,} results of other studies{worth}"))
-    rows.append(("cache", "n/a: what tables of the cache saved is not on record"))
+    rows.append(("cache", _cache(cost.cache)))
     if cost.price:
         rows.append(("price", f"{cost.worked / 3600.0 * cost.price:.4g} at {cost.price:g} an hour of work"))
     return rows

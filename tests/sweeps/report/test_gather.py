@@ -25,6 +25,7 @@ from sweeps.report.parameters import lines_of, parameters_of
 from sweeps.report.part import Missing, tried
 from sweeps.report.returns import curves_of
 from sweeps.report.rungs import steps_of
+from sweeps.report.sections.work import cost_rows
 from sweeps.report.workload import BARS, Bar, _merged, workload_of
 from sweeps.study import Study
 from tests.sweeps.report.studies import SPACE, header_of, write_grid
@@ -162,6 +163,20 @@ def test_work_lies_on_the_lanes_of_its_workers_and_adds_up(steps: Path, grid: Pa
         timeline, cost = workload_of(ledger, ledger.counts())
     assert not isinstance(timeline, Missing) and timeline.lanes == ("lane 1",) and not timeline.named
     assert [bar.words for bar in timeline.bars] == ["8 trials"] * 3 and cost.by_status == {"completed": 11.5, "failed": 0.5}
+
+
+def test_what_sessions_had_of_their_cache_is_added_up(grid: Path) -> None:
+    with opened(grid) as ledger:
+        assert dict(cost_rows(workload_of(ledger, ledger.counts())[1]))["cache"] == "n/a: no use of tables is on record"
+    for found, built in ((0, 300), (1200, 0)):
+        with Ledger.open(grid / "ledger.sqlite") as ledger:
+            ledger.begin_session({})
+            use = {"tables": 2, "rows_found": found, "rows_built": built, "seconds_saved": found / 100, "seconds_built": built / 100}
+            ledger.record("cache_use", **use)
+            ledger.end_session("finished")
+    with opened(grid) as ledger:
+        said = dict(cost_rows(workload_of(ledger, ledger.counts())[1]))["cache"]
+    assert said == "1,200 rows found, which saved 12 s; 300 rows built in 3 s"
 
 
 def test_bars_that_are_too_many_to_see_are_joined_where_they_touch() -> None:
