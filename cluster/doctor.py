@@ -17,7 +17,8 @@ from pathlib import Path
 from typing import Final, Literal
 from urllib.parse import urlsplit
 
-from cluster.lanes import visible_cards, visible_cores
+from cluster import quotas
+from cluster.lanes import allowed_cores, visible_cards
 
 State = Literal["ok", "warning", "failed"]
 CONSTRAINTS: Final = Path(__file__).parents[1] / "constraints.txt"  # of a checkout; a wheel has none
@@ -44,19 +45,20 @@ class Finding:
     todo: str = ""
 
 
-def examine(folder: Path, ledger: str = "", address: str | None = None) -> Iterator[Finding]:
+def examine(folder: Path, ledger: str = "", address: str | None = None, root: Path = quotas.ROOT) -> Iterator[Finding]:
     """Yields what was found, one at a time; nothing is changed but for files that are written and removed.
 
     Args:
         folder: Where studies are to live.
         ledger: PostgreSQL URL of a shared ledger; empty for none.
         address: A Ray cluster; None for a local one.
+        root: Under which /proc and /sys tell the limits of control groups.
     """
     checks: dict[str, Callable[[], Finding]] = {
         "Python": _python,
         "packages": _versions,
-        "cores": _cores,
-        "memory": _memory,
+        "cores": lambda: _cores(root),
+        "memory": lambda: _memory(root),
         "shared memory": _shared_memory,
         "disk": lambda: _disk(folder),
         "disk speed": lambda: _syncs(folder),
@@ -99,30 +101,29 @@ def _versions() -> Finding:
     return Finding("packages", "ok", f"as tested ({CONSTRAINTS.name})")
 
 
-def _cores() -> Finding:
-    cores, there = len(visible_cores()), os.cpu_count() or 1
-    return Finding("cores", "ok", f"{cores} of {there} may be used" if cores < there else f"{cores}")
+def _cores(root: Path) -> Finding:
+    cores, there = len(allowed_cores()), os.cpu_count() or 1
+    found = f"{cores} of {there} may be used" if cores < there else f"{cores}"
+    quota = quotas.cpus(root)
+    if quota is None or quota >= cores:
+        return Finding("cores", "ok", found)
+    some = quotas.workers(cores, root)
+    found += f", a quota of the time of {quota:.3g} (cgroup): {some} {'worker' if some == 1 else 'workers'} at once"
+    if quota < 1.0:
+        return Finding("cores", "warning", found, "give the container a whole CPU or more, such as docker run --cpus=2")
+    return Finding("cores", "ok", found)
 
 
-def _memory() -> Finding:
+def _memory(root: Path) -> Finding:
     lines = dict(line.split(":") for line in Path("/proc/meminfo").read_text().splitlines())
     total, free = (int(lines[key].split()[0]) * 1024 for key in ("MemTotal", "MemAvailable"))
-    if (limit := _limit()) is not None and limit < total:
-        total, free = limit, min(free, limit)
-    found = f"{free / _GIB:.1f} of {total / _GIB:.1f} GiB free"
+    quota = quotas.memory(root)
+    if quota is not None and quota.limit < total:
+        total, free = quota.limit, min(free, quota.limit - quota.used)
+    found = f"{free / _GIB:.1f} of {total / _GIB:.1f} GiB free{'' if quota is None or quota.limit > total else ', the limit of a cgroup'}"
     if free < _LEAST_MEMORY:
         return Finding("memory", "warning", found, "a worker takes about 0.4 GiB, with Chronos-2 0.8: use fewer (--slots), or free some")
     return Finding("memory", "ok", found)
-
-
-def _limit() -> int | None:
-    """Returns the memory limit of a container; None for none."""
-    for place in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        try:
-            return int(Path(place).read_text())
-        except (OSError, ValueError):
-            continue
-    return None
 
 
 def _shared_memory() -> Finding:

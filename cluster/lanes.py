@@ -19,6 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from cluster.quotas import workers
+
 NAME: Final = "ALPHASWEEP_LANE"  # in the environment of everything that runs in a lane
 CARDS: Final = "ALPHASWEEP_LANE_CARDS"  # how many Ray is told of: cards that are not there are logical ones
 VISIBLE: Final = "CUDA_VISIBLE_DEVICES"
@@ -70,7 +72,7 @@ class Lane:
         made = {NAME: self.name, CARDS: str(len(self.cards)), VISIBLE: ",".join(there.get(card, str(card)) for card in self.cards)}
         if VISIBLE not in os.environ:
             made["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"  # CUDA counts the fastest card first otherwise, unlike nvidia-smi
-        threads = str(len(self.cores))
+        threads = str(workers(len(self.cores)))
         # Pools of threads are sized by the machine unless told; more threads than cores only wait for each other.
         made |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS", "OPENBLAS_NUM_THREADS"), threads)
         if self.share < 1.0:
@@ -104,9 +106,18 @@ class Holder:
     processes: int
 
 
-def visible_cores() -> tuple[int, ...]:
-    """Returns the cores this process may use."""
+def allowed_cores() -> tuple[int, ...]:
+    """Returns the cores this process may be on."""
     return tuple(sorted(os.sched_getaffinity(0)))
+
+
+def visible_cores() -> tuple[int, ...]:
+    """Returns as many of the allowed cores as this process may keep busy: fewer where a container has a quota of computing time.
+
+    Their number is that of workers to start. It is not to be pinned to: within a quota any allowed core will do.
+    """
+    cores = allowed_cores()
+    return cores[: workers(len(cores))]
 
 
 def visible_cards() -> tuple[int, ...]:
@@ -128,8 +139,8 @@ def enter(lane: Lane) -> None:
     Raises:
         LaneError: The machine does not have its cores.
     """
-    if missing := set(lane.cores) - set(visible_cores()):
-        raise LaneError(f"lane {lane.name}: this process may not use {_cores(missing)}; there are {_cores(visible_cores())}")
+    if missing := set(lane.cores) - set(allowed_cores()):
+        raise LaneError(f"lane {lane.name}: this process may not use {_cores(missing)}; there are {_cores(allowed_cores())}")
     if os.environ.get(NAME) != lane.name:  # whoever started this process may have put it there already
         os.environ.update(lane.environment())
     # Threads that libraries have started already go on elsewhere unless they are moved as well.

@@ -88,17 +88,28 @@ def config_ids(context: str, configs: Iterable[Mapping[str, Any]], defaults: Map
     Returns:
         One 16-byte identity per configuration, in order.
     """
-    known = _normal(defaults or {}, "")
-    base = _config_hash(context)
-    ids = []
+    known, base = _normal(defaults or {}, ""), _config_hash(context)
+    return [_hashed(base, known, _normal(config, ""))[0] for config in configs]
+
+
+def identified(context: str, configs: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any] | None = None) -> list[tuple[bytes, str]]:
+    """Return the identity and the canonical text of many configurations, putting each into its canonical form once.
+
+    Args:
+        context: From `context_id`.
+        configs: The configurations.
+        defaults: As for `config_ids`.
+
+    Returns:
+        (`config_ids`, `canonical_json`) per configuration, in order.
+    """
+    known, base = _normal(defaults or {}, ""), _config_hash(context)
+    made = []
     for config in configs:
         plain = _normal(config, "")
-        if known:
-            plain = {key: value for key, value in plain.items() if key not in known or not _same(known[key], value)}
-        digest = base.copy()  # the context is absorbed once, not once per configuration
-        digest.update(_encode(plain).encode())
-        ids.append(digest.digest())
-    return ids
+        identity, text = _hashed(base, known, plain)
+        made.append((identity, _encode(plain) if text is None else text))
+    return made
 
 
 def trial_seed(study_seed: int, config_id: bytes) -> int:
@@ -122,9 +133,18 @@ def _config_hash(context: str) -> blake2b:
     return digest
 
 
-def _same(left: Any, right: Any) -> bool:
+def _hashed(base: blake2b, known: Mapping[str, Any], plain: dict[str, Any]) -> tuple[bytes, str | None]:
+    """Returns the identity of a configuration in canonical form, and its text if that is what was hashed."""
     # 1 == True in Python, but not in a configuration.
-    return left == right and isinstance(left, bool) == isinstance(right, bool)
+    kept = {
+        key: value
+        for key, value in plain.items()
+        if key not in known or known[key] != value or isinstance(known[key], bool) != isinstance(value, bool)
+    }
+    text = _encode(kept)
+    digest = base.copy()  # the context is absorbed once, not once per configuration
+    digest.update(text.encode())
+    return digest.digest(), text if len(kept) == len(plain) else None
 
 
 def _normal(value: Any, where: str) -> Any:
@@ -149,8 +169,14 @@ def _normal_mapping(value: Mapping[Any, Any], where: str) -> dict[str, Any]:
             if not isinstance(key, str):
                 raise IdentityError(f"key {key!r} in {where or 'the configuration'} is {type(key).__name__}: keys must be text")
             key = str.__str__(key)
-        # Plain values skip the recursion (and the path text): nearly all of a grid's values are these.
-        out[key] = item if type(item) in _PLAIN else _normal(item, f"{where}.{key}" if where else key)
+        # Plain values and numbers skip the recursion (and the path text): nearly all of a grid's values are these.
+        kind = type(item)
+        if kind in _PLAIN:
+            out[key] = item
+        elif kind is float and isfinite(item):
+            out[key] = int(item) if item.is_integer() else item
+        else:
+            out[key] = _normal(item, f"{where}.{key}" if where else key)
     return out
 
 

@@ -134,6 +134,22 @@ def create_schema(url: str, schema: str) -> None:
         connection.exec_driver_sql(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
 
 
+def check(url: str, schema: str) -> None:
+    """Find out whether a schema could be made in a database, and make nothing.
+
+    Raises:
+        LedgerError: It is no PostgreSQL URL, the database cannot be reached, or lets this account make none.
+    """
+    in_schema(url, schema)
+    with _connected(url) as connection:
+        if not connection.exec_driver_sql("SELECT has_database_privilege(current_database(), 'CREATE')").scalar_one():
+            who = connection.exec_driver_sql("SELECT current_user").scalar_one()
+            database = sa.make_url(base_of(url)).database
+            raise LedgerError(
+                f"the database {database} lets {who} make no ledger in it; its owner can: GRANT CREATE ON DATABASE {database} TO {who}"
+            )
+
+
 def rename_schema(url: str, old: str, new: str) -> None:
     """Give a schema another name."""
     with _connected(url) as connection:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from results.identity import IdentityError, canonical_json, config_ids
+from results.identity import IdentityError, identified
 from results.records import Header, LedgerError, ResultRow
 from results.secrets import redacted
 
@@ -63,12 +63,11 @@ def prepare(rows: Sequence[ResultRow], header: Header) -> list[tuple[Any, ...]]:
         LedgerError: For the first row that is wrong; nothing has been written then.
     """
     try:
-        texts = [canonical_json(row.config) for row in rows]
-        identities = config_ids(header.context_id, (row.config for row in rows), header.defaults)
+        known = identified(header.context_id, (row.config for row in rows), header.defaults)
     except IdentityError as error:
         raise LedgerError(f"a result's configuration cannot be stored: {error}") from error
     names = header.metric_names
-    for row, identity in zip(rows, identities, strict=True):
+    for row, (identity, _) in zip(rows, known, strict=True):
         if row.config_id != identity:
             raise LedgerError(
                 f"trial {row.trial}: its config_id {row.config_id.hex()} is not that of its configuration in this study "
@@ -86,7 +85,7 @@ def prepare(rows: Sequence[ResultRow], header: Header) -> list[tuple[Any, ...]]:
     cells[np.isnan(values)] = None
     return [
         (int(row.trial), row.config_id, row.status, text, _seconds(row.seconds), _clip(row.error), row.source, checksum, *metrics)
-        for row, text, checksum, metrics in zip(rows, texts, sums, cells.tolist(), strict=True)
+        for row, (_, text), checksum, metrics in zip(rows, known, sums, cells.tolist(), strict=True)
     ]
 
 

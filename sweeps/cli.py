@@ -32,6 +32,7 @@ from sweeps.commands import walkforward as cli_walkforward
 from sweeps.commands.console import (
     DirOpt,
     HostOpt,
+    LedgerOpt,
     SetOpt,
     StudyArg,
     command_for,
@@ -108,14 +109,7 @@ def run(
     ] = None,
     cluster: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster; default a private local one.")] = None,
     host: HostOpt = None,
-    ledger: Annotated[
-        str | None,
-        typer.Option(
-            metavar="URL",
-            envvar="ALPHASWEEP_LEDGER",
-            help="Keep the ledger in this database, as postgresql://USER@HOST/DATABASE, without a password; default a file of the study.",
-        ),
-    ] = None,
+    ledger: LedgerOpt = None,
     top: Annotated[int, typer.Option(metavar="N", min=1, help="Rows of the leaderboard to show at the end.")] = 10,
 ) -> None:
     """Run a study, or go on with it: what has a result is not evaluated again. Several run at once, each in its lane."""
@@ -154,7 +148,10 @@ def attach(
     url: Annotated[str, typer.Argument(help="A database, as postgresql://USER@HOST/DATABASE.", show_default=False)],
     dir: DirOpt = Path("runs"),
 ) -> None:
-    """Show the studies of a shared database here: makes a folder for each, from which status, leaderboard and the rest read it."""
+    """Show the studies of a shared database here: makes a folder for each, from which status, leaderboard and the rest read it.
+
+    Results are in the database; daily returns are not, so verdicts and intervals are shown where a study was run.
+    """
     from results import pointer
     from sweeps.runner import LEDGER
     from sweeps.study import _NAME as STUDY_NAME
@@ -172,6 +169,8 @@ def attach(
     rest = f", {len(found) - len(new):,} were there" if len(new) < len(found) else ""
     rest += f" (of them not of this database, and left as they are: {', '.join(others)})" if others else ""
     say(f"{many(len(new), 'study', 'studies')} attached in {dir}{rest}{': ' if new else ''}{', '.join(new)}")
+    if new:
+        say("Daily returns stay in the folder of whoever ran a study: verdicts, intervals and equity are shown there only.")
 
 
 @app.command()
@@ -262,9 +261,8 @@ def validate(
     loaded = load_study(study, set_ or (), dir)
     search = Search(loaded)
     with loaded.located():
-        search.check()
+        made = _sound(search)
         learnt = [f"Learns from {name}: {many(sum(1 for _ in found), 'result')} in this space." for name, found in warm_starts(search, dir)]
-        made = search.prepare()
     cli_run.show_prepared(loaded, made)
     rows = [["" if x is None else str(x) for x in row] for row in search.space.describe()]
     out.print(table(("parameter", "kind", "values", "when"), rows))
@@ -276,6 +274,23 @@ def validate(
     for line in [*cli_steps.scheduler_lines(search), *learnt]:
         say(line)
     say(f"Valid: {search.sampler.size:,} configurations ({search.method_words}), ranked by {', '.join(search.objectives)}.")
+
+
+def _sound(search: Any) -> Any:
+    """Prepares a study, or says all that is wrong with it at once, its data included."""
+    from sweeps.study import is_of_study
+
+    found = search.faults()
+    if not found:
+        return search.prepare()
+    try:
+        cuts = None if any(str(fault).startswith("protocol") for fault in found) else search.protocol
+        search.trainable.prepare(search.study.data, search.study.settings, cuts)
+    except ValueError as error:
+        if not is_of_study(error):
+            raise
+        found += [error] if str(error) not in map(str, found) else []
+    search.study.refuse(found)
 
 
 def _default(parameter: Any, defaults: Mapping[str, Any]) -> str:

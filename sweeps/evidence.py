@@ -29,7 +29,7 @@ from results.validity import (
 )
 from results.validity.reference import REFERENCE_P
 from search_spaces import Space
-from sweeps.kept import Kept, by_trial, joined
+from sweeps.kept import Kept, by_trial, elsewhere, joined
 from sweeps.runner import LEDGER
 from sweeps.walk import record as walk_record
 
@@ -73,6 +73,7 @@ class Judgement:
         skill: What goes with it: the metric `skill` and its value, the objective where there is none.
         told: Metric of `holdout`.
         no_holdout: Why there is none; empty where there is one.
+        elsewhere: Why there are no returns to judge though some were kept; empty where that is not so.
     """
 
     board: pd.DataFrame
@@ -87,6 +88,7 @@ class Judgement:
     skill: tuple[Metric, float] | None = None
     told: Metric = TOTAL_RETURN
     no_holdout: str = ""
+    elsewhere: str = ""
 
     @property
     def has_winner(self) -> bool:
@@ -129,7 +131,7 @@ def judge(home: Path, sort: str | None = None, top: int = 20, constraints: Seque
         kept = Kept.load(ledger, home)
         if not len(board) or kept is None:
             found = _reference(ledger, board, looks) if len(board) else {}
-            return Judgement(board.head(top), looks, position=position, **found, **sealed)
+            return Judgement(board.head(top), looks, position=position, elsewhere=elsewhere(ledger, home), **found, **sealed)
         column = kept.columns(board["trial"])
         study = kept.assess(looks.trials, column[0])
         board = joined(board, by_trial(kept, study, board["trial"])).iloc[_different(column, study)].reset_index(drop=True)

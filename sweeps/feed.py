@@ -29,6 +29,8 @@ FIRST_PACK = 16
 HOPELESS = 64  # failures without a success after which a run is stopped
 HOPELESS_DEATHS = 12
 LARGEST_PACK = 20_000
+PACK_COST = 0.04  # seconds of a driver's time, with something to spare; measured 0.017 to 0.026 (benchmarks/README.md)
+MOST_FLYING = 1_000_000  # configurations at work at once: the driver holds about 1 kB of each
 LARGEST_BLOCK = 32_000_000  # bytes of one pack's metrics and daily returns
 
 
@@ -201,7 +203,8 @@ class StudyFeed:
         inbox: Inbox | None = None,
     ):
         self._backlog, self._ledger, self._plan, self._slots, self._report = backlog, ledger, plan, slots, report
-        self._home, self._largest = home, max(1, min(LARGEST_PACK, LARGEST_BLOCK // (8 * (len(ledger.header.metrics) + days))))
+        width = 8 * (len(ledger.header.metrics) + days)
+        self._home, self._largest = home, max(1, min(LARGEST_PACK, LARGEST_BLOCK // width, MOST_FLYING // slots))
         self.tally, self._inbox = tally, inbox
         self.stopping = False
         self._again: deque[list[Point]] = deque()
@@ -241,7 +244,7 @@ class StudyFeed:
         points = self._flying.pop(result.attempt)
         each = result.seconds / len(points)
         metrics, returns = np.hsplit(result.metrics, [len(self._ledger.header.metrics)])
-        rows = []
+        rows, values = [], metrics.tolist()
         for i, point in enumerate(points):
             error = result.errors.get(i)
             rows.append(
@@ -250,7 +253,7 @@ class StudyFeed:
                     point.config_id,
                     point.config,
                     "failed" if error else "completed",
-                    None if error else metrics[i].tolist(),
+                    None if error else values[i],
                     each,
                     error,
                 )
@@ -279,8 +282,11 @@ class StudyFeed:
             )
 
     def _resize(self, n: int, seconds: float) -> None:
-        """Aims at a second of work, slowly more in long studies: Tune pays per pack and remembers each."""
-        target = min(max(1.0, 0.02 * (time.monotonic() - self._began)), 5.0)
+        """Aims at a second of work, slowly more in long studies: Tune pays per pack and remembers each.
+
+        With many workers at more at once: a driver hands round some tens of packs a second, and no worker is to wait for it.
+        """
+        target = max(min(max(1.0, 0.02 * (time.monotonic() - self._began)), 5.0), PACK_COST * self._slots)
         wanted = int(n * target / max(seconds, 1e-6))
         self._size = max(1, min(wanted, 4 * max(n, self._size), self._largest))
 

@@ -11,11 +11,13 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from results import series
+from results import pointer, series
 from results.metrics import DAYS_PER_YEAR
 from results.reader import LedgerReader
 from results.validity import FLAT, Assessment, Evidence, assess, confidence_intervals, folds_won, verdict
+from sweeps.home import LEDGER
 
+ELSEWHERE: Final = "daily returns lie in the folder of whoever ran it, and this one is attached to its shared ledger (docs/cluster.md)"
 LEVEL: Final = 0.95
 COLUMNS: Final = ("verdict", "verdict_words", "dsr", "psr", "sharpe_low", "sharpe_high", "alike", "folds_won")
 UNITS: Final[Mapping[str, str]] = {
@@ -28,6 +30,12 @@ UNITS: Final[Mapping[str, str]] = {
 }
 _WORDS: Final = ("verdict", "verdict_words")
 _COUNTS: Final = ("alike", "folds_won")
+
+
+def elsewhere(ledger: LedgerReader, home: Path) -> str:
+    """Says so where a study's daily returns were kept, but not in this folder, which only reads its shared ledger; empty where not so."""
+    attached = pointer.read(home / LEDGER) is not None and not (home / series.FOLDER).is_dir()
+    return ELSEWHERE if attached and ledger.events(series.EVENT, limit=1) else ""
 
 
 @dataclass(frozen=True, eq=False)

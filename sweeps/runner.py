@@ -13,8 +13,8 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator
-from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -24,6 +24,7 @@ import numpy as np
 
 from cluster.cache import Store
 from cluster.cache.keeper import keeping
+from cluster.cache.outputs import DiskOutputs, OutputUse, session_of
 from cluster.cache.records import Use
 from cluster.here import run_here
 from cluster.packs import Host, WorkerError, run_packs
@@ -35,18 +36,21 @@ from results.tracking import CACHE_USE
 from sweeps.budgets import Budgeted
 from sweeps.endings import kept_rules
 from sweeps.evaluator import Evaluator
-from sweeps.feed import Backlog, Point, StudyFeed, Tally
+from sweeps.feed import Backlog, Point, Source, StudyFeed, Tally
 from sweeps.home import LEDGER, header_of, open_ledger, set_aside
 from sweeps.inbox import Inbox
 from sweeps.learning import LearningBacklog
 from sweeps.opened import OpenStudy
+from sweeps.prefixes import ByPrefix
 from sweeps.pruning import prune_ended
 from sweeps.search import Search
 from sweeps.siblings import reuser, siblings_of
 from sweeps.steps import StepEvaluator, StepFeed
 from sweeps.study import Study, StudyError
 from sweeps.tracking.beside import Beside
+from trainables import outputs
 from trainables.contract import Prepared, Warms
+from trainables.pipeline import Shares
 from trainables.stepping import Stepping
 from trainables.tables import Table, offered
 
@@ -66,6 +70,7 @@ class StudyResult(OpenStudy):
         budget: How its `stop` section ended it, in words; empty if it did not.
         rule: By which of its rules.
         tracking: The process that tells its trackers of it.
+        outputs: What it had of the outputs of stages, of a pipeline.
     """
 
     tally: Tally
@@ -75,6 +80,7 @@ class StudyResult(OpenStudy):
     budget: str = ""
     rule: str = ""
     tracking: Beside | None = None
+    outputs: OutputUse = field(default_factory=OutputUse)
 
 
 def run(
@@ -129,7 +135,12 @@ def run(
         set_aside(home)
     home.mkdir(parents=True, exist_ok=True)
     tally, report = Tally(total=search.sampler.size), on_progress or (lambda _: None)
-    with open_ledger(home / LEDGER, header, ledger_url) as ledger, _stoppable() as stop:
+    with (
+        session_of(store) as built,
+        outputs.offered(built),
+        open_ledger(home / LEDGER, header, ledger_url) as ledger,
+        _stoppable() as stop,
+    ):
         changed = (*_since_created(ledger.header, header), *_other_rules(ledger, search))
         prepared = replace(prepared, warnings=(*prepared.warnings, *changed))
         ledger.begin_session(collect(Path.cwd()))
@@ -173,7 +184,8 @@ def run(
         if first:
             stepping = isinstance(search.trainable, Stepping)
             asked = math.ceil(slots * study.resources.cpu) if slots and stepping else slots
-            with ray_session(address, asked) as cpus, _sharing(store, tally, wanted=isinstance(search.trainable, Warms)) as host:
+            wanted = isinstance(search.trainable, Warms)
+            with ray_session(address, asked) as cpus, _sharing(store, built, tally, wanted) as host:
                 scratch = home / "tune"
                 name = f"{study.name}-{ledger.header.context_id[:8]}-{os.getpid()}"
                 place: Any = {"scratch": scratch.absolute(), "name": name, "host": host}
@@ -208,7 +220,7 @@ def run(
     tracking.rest()
     store.close()
     tally.cache = replace(tally.cache, use=tally.cache.use + store.use)
-    return StudyResult(study, home, tally, time.monotonic() - began, asked, prepared, budget, backlog.rule, tracking)
+    return StudyResult(study, home, tally, time.monotonic() - began, asked, prepared, budget, backlog.rule, tracking, built.use())
 
 
 def _keep_use(ledger: Ledger, use: Use) -> None:
@@ -218,22 +230,25 @@ def _keep_use(ledger: Ledger, use: Use) -> None:
 
 
 @contextmanager
-def _sharing(store: Store, tally: Tally, wanted: bool) -> Iterator[Host]:
-    """Shares derived tables with the workers of a session, and keeps the tally's news of them fresh; for trainables that read none, not."""
+def _sharing(store: Store, built: DiskOutputs, tally: Tally, wanted: bool) -> Iterator[Host]:
+    """Shares outputs of stages with the workers of a session, and derived tables; for trainables that read none, not these.
+
+    Keeps the tally's news of what is being built fresh.
+    """
     if not wanted:
-        yield nullcontext
+        yield partial(outputs.offered, built)
         return
     over = threading.Event()
     with keeping(store, table=Table) as cache:
 
         def ask() -> None:
             while not over.wait(1.0):
-                tally.building = cache.building()
+                tally.building = [*cache.building(), *built.building()]
 
         asking = threading.Thread(target=ask, daemon=True)
         asking.start()
         try:
-            yield partial(offered, cache.tables)
+            yield partial(outputs.hosted, cache.tables, built)
         finally:
             over.set()
             asking.join()
@@ -303,12 +318,13 @@ def _other_rules(ledger: Ledger, search: Search) -> Iterator[str]:
         )
 
 
-def _backlog(
-    search: Search, ledger: Ledger, plan: Plan, reuse: Callable[[list[Point]], set[bytes]], tally: Tally, folder: Path
-) -> Backlog | LearningBacklog:
+def _backlog(search: Search, ledger: Ledger, plan: Plan, reuse: Callable[[list[Point]], set[bytes]], tally: Tally, folder: Path) -> Source:
     if search.learns:
         return LearningBacklog(search, ledger, plan, reuse, tally, folder)
-    return Backlog(search.sampler, search.config, ledger, plan, reuse, tally)
+    backlog = Backlog(search.sampler, search.config, ledger, plan, reuse, tally)
+    if isinstance(shares := search.trainable, Shares):
+        return ByPrefix(backlog, lambda config: shares.prefixes({**ledger.header.defaults, **config}))
+    return backlog
 
 
 class _Stop:

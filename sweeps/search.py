@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from results.constraints import ConstraintError, parse
@@ -16,7 +16,7 @@ from search_spaces.adaptive.axes import Axes
 from search_spaces.budget import Budget
 from search_spaces.errors import did_you_mean
 from search_spaces.stopping import Rules
-from sweeps.study import Study, StudyError
+from sweeps.study import Study, StudyError, is_of_study
 from trainables.contract import Checks, ChecksData, Prepared, Registry, Trainable, check_config
 from trainables.stepping import Announces, Stepping
 from trainables.timeline import Protocol
@@ -257,11 +257,54 @@ class Search:
 
         Raises:
             StudyError: Unknown or overlapping parameters, values not allowed, unknown objective, constraint or sampler.
+            StudyFaultsError: Several of these.
         """
-        both = set(self.study.fixed) & set(self.space.names)
-        if both:
+        self.study.refuse(self.faults())
+
+    def faults(self) -> list[ValueError]:
+        """Returns all that is wrong with what needs no data, as far as it does not follow from something else that is wrong."""
+        found: dict[str, ValueError] = {}
+
+        def sound(*parts: Callable[[], object]) -> bool:
+            before = len(found)
+            for part in parts:
+                try:
+                    part()
+                except ValueError as error:
+                    if not is_of_study(error):
+                        raise
+                    found.setdefault(str(error), error)
+            return len(found) == before
+
+        if not sound(lambda: self.trainable):
+            return list(found.values())  # nothing is known of parameters and metrics
+        stepping = isinstance(self.trainable, Stepping)
+        points = sound(lambda: self.space) and sound(
+            self._check_overlap,
+            *(partial(check_config, self.trainable, {name: value}, "fixed") for name, value in self.study.fixed.items()),
+            *(partial(self._check_values, name) for name in self.space.names),
+        )
+        points = points and sound(self._check_points)
+        sound(lambda: self.protocol)
+        sound(*(partial(self._check_objective, objective) for objective in self.objectives))
+        if points:
+            sound(self._check_search)
+        sound(lambda: self.budget) and sound(self._check_budget)
+        if (points and stepping) or (self.study.scheduler and not stepping):
+            sound(self.rules)
+        sound(self._check_constraints)
+        return list(found.values())
+
+    def _check_overlap(self) -> None:
+        if both := set(self.study.fixed) & set(self.space.names):
             raise StudyError(f"{', '.join(sorted(both))}: given in both `fixed` and `space`; keep one")
-        _ = self.protocol
+
+    def _check_values(self, parameter: str) -> None:
+        for name, value in self.space.extremes():
+            if name == parameter:
+                check_config(self.trainable, {name: value})
+
+    def _check_points(self) -> None:
         self.accept(self.config(self.sampler.configs(0, 1)[0]))
         for name, value in self.space.extremes():
             self.accept({**self._fixed, name: value})
@@ -271,24 +314,23 @@ class Search:
         if any(row.kind == "derived" for row in self.space.describe()):
             for config in self.sampler.configs(0, min(size, DERIVED_CHECKED)):
                 self.accept(self.config(config))
+
+    def _check_objective(self, objective: str) -> None:
         names = [m.name for m in self.trainable.metrics]
         ranking = [m.name for m in self.trainable.metrics if m.direction]
-        for objective in self.objectives:
-            if objective not in names:
-                near = difflib.get_close_matches(objective, names, 1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
-                raise StudyError(f"objective: {objective!r} is not a metric of {self.study.trainable}; it has {', '.join(names)}.{hint}")
-            if objective not in ranking:
-                raise StudyError(
-                    f"objective: {objective!r}: more of it is neither better nor worse; "
-                    f"metrics with a direction are {', '.join(ranking) or 'none'}"
-                )
-        self._check_search()
-        self._check_budget()
-        if self.study.scheduler or isinstance(self.trainable, Stepping):
-            self.rules()
+        if objective not in names:
+            near = difflib.get_close_matches(objective, names, 1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise StudyError(f"objective: {objective!r} is not a metric of {self.study.trainable}; it has {', '.join(names)}.{hint}")
+        if objective not in ranking:
+            raise StudyError(
+                f"objective: {objective!r}: more of it is neither better nor worse; "
+                f"metrics with a direction are {', '.join(ranking) or 'none'}"
+            )
+
+    def _check_constraints(self) -> None:
         try:
-            parse(self.study.constraints, names)
+            parse(self.study.constraints, [m.name for m in self.trainable.metrics])
         except ConstraintError as error:
             raise StudyError(str(error)) from None
 

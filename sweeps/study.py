@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, ValidationError, field_validator, model_validator
 
 from results.secrets import holds_secret, redacted
-from sweeps.study_yaml import Loader, StudyError, parse_yaml, read_text, shown
+from sweeps import study_overrides
+from sweeps.study_yaml import StudyError, StudyFaultsError, parse_yaml, read_text, shown
 from sweeps.tracking import settings as tracking
 
 LIBRARY = Path(__file__).parent / "library"
@@ -177,7 +177,7 @@ class Study(BaseModel):
 
         Args:
             source: Path of a YAML file, or a name listed by `alphasweep ls`.
-            overrides: `key.path=value` settings (`_in_full`); values are YAML. `data.source` and `scheduler.kind` replace their section.
+            overrides: `key.path=value` settings; values are YAML. `data.source` and `scheduler.kind` replace their section.
             ran: Names of studies that have run, for messages.
 
         Raises:
@@ -186,7 +186,7 @@ class Study(BaseModel):
         path = find(source, ran)
         mapping, lines = parse_yaml(read_text(path), str(path))
         places = {key: f"{path}, line {line}" for key, line in lines.items()}
-        _set(mapping, overrides, places)
+        study_overrides.apply(mapping, overrides, places, cls.model_fields)
         if mapping.get("name") is None:
             mapping["name"], places["name"] = path.stem, f"{path} gives no name, so its own is taken"
         _refuse_secrets(mapping, Origin(str(path), places))
@@ -199,7 +199,10 @@ class Study(BaseModel):
         try:
             study = cls.model_validate(dict(mapping))
         except ValidationError as error:
-            raise StudyError("\n".join(_explain(item, origin) for item in error.errors())) from None
+            found = [_explain(item, origin) for item in error.errors()]
+            if not any(item["loc"][:1] == ("tracking",) for item in error.errors()):
+                found += _of_trackers(mapping.get("tracking"), origin)
+            raise StudyError("\n".join(found)) from None
         study._origin = origin
         tracking.check(study.tracking, origin.place)
         return study
@@ -211,7 +214,7 @@ class Study(BaseModel):
             StudyError: What is wrong with them.
         """
         mapping, places = self.model_dump(), dict[str, str]()
-        _set(mapping, overrides, places)
+        study_overrides.apply(mapping, overrides, places, Study.model_fields)
         _refuse_secrets(mapping, Origin(where, places))
         return Study.parse(mapping, where, places)
 
@@ -238,10 +241,25 @@ class Study(BaseModel):
         try:
             yield
         except ValueError as error:
-            if type(error).__module__.partition(".")[0] not in {"search_spaces", "trainables"} and type(error) is not StudyError:
+            if not is_of_study(error):
                 raise
-            hint = self._source_elsewhere() if str(error).startswith("data.source: ") else ""
-            raise StudyError(self._origin.locate(f"{error}{hint}")) from error
+            raise StudyError(self.locate(error)) from error
+
+    def locate(self, error: ValueError) -> str:
+        """Returns what an error that `is_of_study` says, with the file and line of the key it complains about."""
+        hint = self._source_elsewhere() if str(error).startswith("data.source: ") else ""
+        return self._origin.locate(f"{error}{hint}")
+
+    def refuse(self, errors: Sequence[ValueError]) -> None:
+        """Raises what is wrong with this study: a single error as it is, several as one that lists them; nothing where there are none.
+
+        Raises:
+            StudyFaultsError: Several, each with its place.
+        """
+        if len(errors) == 1:
+            raise errors[0]
+        if errors:
+            raise StudyFaultsError("\n".join(self.locate(error) for error in errors))
 
     def _source_elsewhere(self) -> str:
         """Says so if a source that is not here is beside the study file."""
@@ -251,6 +269,11 @@ class Study(BaseModel):
             if isinstance(part, str) and not Path(part).exists() and (folder / part).exists():
                 return f". It exists beside the study file: write {folder / part}, or run from {folder}"
         return ""
+
+
+def is_of_study(error: ValueError) -> bool:
+    """Returns whether an error is one of a study's, its space's, its trainable's or its market's that does not yet say where."""
+    return type(error).__module__.partition(".")[0] in {"search_spaces", "trainables"} or type(error) is StudyError
 
 
 def find(source: str | Path, ran: Iterable[str] = ()) -> Path:
@@ -277,16 +300,13 @@ def find(source: str | Path, ran: Iterable[str] = ()) -> Path:
     raise StudyError(f"{source}: no such file, and no study of that name in the library ({', '.join(library)}).{hint}")
 
 
-def _set(mapping: dict[str, Any], overrides: Iterable[str], places: dict[str, str]) -> None:
-    """Applies settings to a mapping, and notes where its keys come from now."""
-    settings = [_in_full(item, mapping) for item in overrides]
-    if any(item.strip().startswith("tracking.") for item in settings):
-        mapping["tracking"] = tracking.as_mapping(mapping.get("tracking") or ())
-    for key in {"data.source", "scheduler.kind"} & {item.partition("=")[0].strip() for item in settings}:
-        # Bars, signal or seed of the file's market say nothing about another one, nor its scheduler's grace about another kind.
-        mapping[key.partition(".")[0]] = {}
-    for item in settings:
-        _override(mapping, item, places)
+def _of_trackers(given: Any, origin: Origin) -> list[str]:
+    """Says what is wrong with trackers, of a study in which other things are."""
+    try:
+        tracking.check(tracking.as_mapping(given or ()), origin.place)
+    except ValueError as error:
+        return str(error).splitlines()
+    return []
 
 
 def _refuse_secrets(mapping: Mapping[str, Any], origin: Origin, above: str = "") -> None:
@@ -303,45 +323,6 @@ def _refuse_secrets(mapping: Mapping[str, Any], origin: Origin, above: str = "")
                 f"{redacted(origin.place(path))}: {redacted(path)} holds the value of the environment variable {name}, which looks like a "
                 f"secret. A study is kept in its ledger and shown in reports: take the value out, and read {name} where it is needed"
             )
-
-
-def _in_full(item: str, mapping: Mapping[str, Any]) -> str:
-    """Returns an override with the section of its key, where it has none, is no key of a study and stands in one section."""
-    key = item.partition("=")[0].strip()
-    if "=" not in item or "." in key or key in Study.model_fields:
-        return item
-    homes = [name for name, section in mapping.items() if isinstance(section, Mapping) and key in section]
-    if len(homes) > 1:
-        raise StudyError(f"--set {item!r}: {key} stands in {' and in '.join(homes)}; write {homes[0]}.{key}=… or {homes[1]}.{key}=…")
-    return f"{homes[0]}.{item.strip()}" if homes else item
-
-
-def _override(mapping: dict[str, Any], item: str, places: dict[str, str]) -> None:
-    """Applies one `key.path=value`, and notes where its keys come from now."""
-    key, sign, value = item.partition("=")
-    *parents, last = path = key.strip().split(".")
-    if not sign or not all(path):
-        raise StudyError(f"--set {item!r}: write key=value, for example --set data.bars=720")
-    place = mapping
-    for part in parents:
-        # A copy, because YAML's aliases make several sections one object.
-        below = {} if place.get(part) is None else place[part]
-        if not isinstance(below, dict):
-            raise StudyError(f"--set {item!r}: {part!r} is a value, not a section")
-        place[part] = place = dict(below)
-    try:
-        place[last] = yaml.load(value, Loader=Loader)
-    except StudyError as error:
-        raise StudyError(f"--set {item!r}: {str(error).partition(': ')[2]}") from None
-    except (yaml.YAMLError, RecursionError) as error:
-        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-        raise StudyError(f"--set {item!r}: the value is not valid YAML: {problem}") from None
-    name = ".".join(path)
-    for old in [k for k in places if k.startswith(f"{name}.")]:
-        del places[old]
-    places[name] = f"--set {item}"
-    for i in range(1, len(path)):
-        places.setdefault(".".join(path[:i]), places[name])
 
 
 _SECTIONS: dict[str, type[BaseModel]] = {"search": Search, "resources": Resources}

@@ -13,6 +13,10 @@ class StudyError(ValueError):
     """A study file or setting is not usable; the message names file, line, key, what is allowed and the nearest spelling."""
 
 
+class StudyFaultsError(StudyError):
+    """Several mistakes of a study at once, a line each, every one with its place."""
+
+
 def read_text(path: Path) -> str:
     """Returns a file's text.
 

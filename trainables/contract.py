@@ -252,6 +252,7 @@ class Registry:
             "selector_forecast": "trainables.selector.forecast_selector:ForecastSelector",
             "chronos_lora": "trainables.chronos2.trainable:ChronosLora",
             "policy": "trainables.policy.trainable:PolicyTrainable",
+            "chronos_pipeline": "trainables.pipeline.chronos:ChronosPipeline",
         },
     )
 

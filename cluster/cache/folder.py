@@ -47,9 +47,10 @@ class Folder:
     def bytes(self) -> int:
         """Returns the size of all files in it."""
         total = 0
-        for name in _listed(self.path):
-            with suppress(OSError):
-                total += (self.path / name).stat().st_size
+        for place, _, names in os.walk(self.path):
+            for name in names:
+                with suppress(OSError):
+                    total += os.stat(os.path.join(place, name)).st_size
         return total
 
     def about(self) -> tuple[dict[str, Any] | None, str]:
@@ -129,7 +130,7 @@ class Folder:
             last=max((_datetime(n.last) for n in names), default=None),
             bytes=self.bytes(),
             segments=len(names),
-            seconds=sum(n.milliseconds for n in names) / 1000,
+            seconds=sum(n.milliseconds for n in names) / 1000 or float(said.get("seconds", 0.0)),  # an output has no rows
             created=said.get("created") or _time_of(self.path) or used,
             used=used,
             held=held,

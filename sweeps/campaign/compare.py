@@ -15,6 +15,7 @@ from results.metrics import Metric
 from results.validity.paired import LEAST_DAYS, daily_gap
 from sweeps.campaign.spec import Campaign
 from sweeps.home import LEDGER
+from sweeps.kept import elsewhere
 
 
 @dataclass(frozen=True)
@@ -94,9 +95,9 @@ def _daily(folder: Path, found: Found) -> _Daily | str:
     with Ledger.open(home / LEDGER, readonly=True) as ledger:
         days, _, _ = series.read_days(home)
         ids, matrix = series.read(ledger, home) if len(days) else ([], np.empty((0, 0), np.float32))
-        key = bytes.fromhex(ledger.trial(found.winner)["config_id"])
+        key, away = bytes.fromhex(ledger.trial(found.winner)["config_id"]), elsewhere(ledger, home)
     if key not in ids:
-        return "no daily returns" if not len(days) else "the winner's daily returns were not kept"
+        return away or "no daily returns" if not len(days) else "the winner's daily returns were not kept"
     return _Daily(days, matrix[ids.index(key)].astype(np.float64))
 
 

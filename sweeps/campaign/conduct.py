@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from cluster.lanes import Lane, visible_cores
+from cluster.lanes import Lane, allowed_cores
 from sweeps.campaign.carry import prepare
 from sweeps.campaign.spec import Campaign, Stage
 from sweeps.lanes.host import Host, deal, wants_card
@@ -71,7 +71,7 @@ class Conduct:
         """Deals out what stages at work leave; one that finds no core, or no card it could use, waits until one has ended."""
         taken = {core for lane in (*busy, *self.host.lanes.values()) for core in lane.cores}
         named = {stage.name for stage in stages if stage.lane} | set(self._of_host(stages))
-        if busy and not set(visible_cores()) - taken:
+        if busy and not set(allowed_cores()) - taken:
             stages = [stage for stage in stages if stage.name in named]
         lanes = self._lanes(stages, replace(self.host, lanes={**self.host.lanes, **{f" {i}": lane for i, lane in enumerate(busy)}}))
         if any(lane.cards for lane in busy):

@@ -1,4 +1,4 @@
-"""The `alphasweep cache` commands: the forecasts and features that studies share."""
+"""The `alphasweep cache` commands: the forecasts, features and outputs of stages that studies share."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from sweeps.commands.console import SetOpt, StudyArg, load_study, out, say, tabl
 if TYPE_CHECKING:
     from cluster.cache import Entry, Store
     from cluster.cache.answers import Usage
+    from cluster.cache.outputs import OutputUse
 
 app = typer.Typer(help="Forecasts and features that studies share: look at them, make them beforehand, remove them.", no_args_is_help=True)
 
@@ -24,8 +25,9 @@ _MOST = 10_000  # configurations of a sampled space whose tables are made before
 
 @app.command()
 def ls(each: Annotated[bool, typer.Option("--each", help="A line, with its key, for each table: of every symbol.")] = False) -> None:
-    """List the tables on this machine, the most recently used first."""
+    """List the tables, and the outputs of stages, on this machine, the most recently used first."""
     from cluster.cache import Store, default_limit, default_root
+    from cluster.cache.outputs import KIND
 
     entries = sorted(Store().entries(), key=lambda e: e.used, reverse=True)
     if not entries:
@@ -33,7 +35,8 @@ def ls(each: Annotated[bool, typer.Option("--each", help="A line, with its key, 
         return
     together: dict[str, list[Entry]] = {}
     for entry in entries:
-        together.setdefault(entry.key if each else f"{entry.kind} {sorted(entry.spec.items())}", []).append(entry)
+        what = entry.spec.get("stage") if entry.kind == KIND else sorted(entry.spec.items())
+        together.setdefault(entry.key if each else f"{entry.kind} {what}", []).append(entry)
     rows = []
     for some in together.values():
         symbols = sorted({symbol for entry in some for symbol in entry.symbols})
@@ -42,24 +45,25 @@ def ls(each: Annotated[bool, typer.Option("--each", help="A line, with its key, 
             [
                 *([some[0].key[:8]] if each else []),
                 some[0].kind,
-                _what(some[0]),
+                _what(some[0]) if each or some[0].kind != KIND else f"{some[0].spec.get('stage', '')}, {len(some)} of it",
                 ", ".join(symbols) if len(symbols) <= _SYMBOLS else f"{', '.join(symbols[:_SYMBOLS])} and {len(symbols) - _SYMBOLS} more",
-                f"{sum(entry.rows for entry in some):,}",
+                f"{sum(entry.rows for entry in some):,}" if some[0].kind != KIND else "–",
                 f"{min(days):%Y-%m-%d} – {max(days):%Y-%m-%d}" if days else "–",
                 _amount(sum(entry.bytes for entry in some)),
                 _seconds(sum(entry.seconds for entry in some)),
                 "in use" if any(entry.held for entry in some) else _ago(some[0].used),
             ]
         )
-    title = f"{len(entries)} tables, {_amount(sum(entry.bytes for entry in entries))} of {_amount(default_limit())}, in {default_root()}"
+    title = f"{_counted(entries)}, {_amount(sum(entry.bytes for entry in entries))} of {_amount(default_limit())}, in {default_root()}"
     names = (*(["key"] if each else []), "kind", "of", "symbols", "rows", "days", "size", "built in", "used")
     out.print(table(names, rows, title=title, numbers=("rows", "size", "built in")))
 
 
 @app.command()
 def show(key: KeyArg) -> None:
-    """Show one table: what it holds and depends on, and whether its files are what was written."""
+    """Show one table or output: what it holds and depends on, and whether its files are what was written."""
     from cluster.cache import Store
+    from cluster.cache.outputs import KIND, DiskOutputs
 
     store = Store()
     entry = _find(store, key)
@@ -67,9 +71,7 @@ def show(key: KeyArg) -> None:
         ("key", entry.key),
         ("kind", entry.kind),
         *((str(name), _text(value)) for name, value in entry.spec.items()),
-        ("symbols", ", ".join(entry.symbols)),
-        ("columns", f"{len(entry.columns)}: {', '.join(entry.columns[:8])}{', …' if len(entry.columns) > 8 else ''}"),
-        ("rows", f"{entry.rows:,} in {entry.segments} files, {_stamp(entry.first)} to {_stamp(entry.last)} UTC"),
+        *([] if entry.kind == KIND else _rows_of(entry)),
         ("size", _amount(entry.bytes)),
         ("built in", _seconds(entry.seconds)),
         ("created", f"{_stamp(entry.created)} UTC"),
@@ -77,7 +79,7 @@ def show(key: KeyArg) -> None:
     ]
     for name, value in lines:
         say(f"{name:<12} {value}")
-    problems = store.check(entry.key)
+    problems = DiskOutputs(store.root, store.limit).check(entry.key) if entry.kind == KIND else store.check(entry.key)
     for line in problems:
         say(Text(line, "red"))
     if problems:
@@ -94,14 +96,16 @@ def gc(
     older: Annotated[str | None, typer.Option(metavar="AGE", help="Remove what was not used for so long, 30d or 12h say.")] = None,
     all: Annotated[bool, typer.Option("--all", help="Remove everything that no running study holds.")] = False,
 ) -> None:
-    """Remove tables, the least recently used first; never what a running study holds."""
+    """Remove tables and outputs, the least recently used first; never what a running study holds."""
     from cluster.cache import Store
+    from cluster.cache.outputs import DiskOutputs
     from cluster.cache.settings import size
 
     store = Store()
+    DiskOutputs(store.root, store.limit).sweep()
     gone = store.collect(0 if all else size(limit, "--limit") if limit else None, _age(older) if older else None)
     left = store.entries()
-    say(f"Removed {len(gone)} tables, {_amount(sum(e.bytes for e in gone))}; {len(left)} left, {_amount(sum(e.bytes for e in left))}.")
+    say(f"Removed {_counted(gone)}, {_amount(sum(e.bytes for e in gone))}; {len(left)} left, {_amount(sum(e.bytes for e in left))}.")
     for note in store.use.notes:
         say(Text(note, "yellow"))
 
@@ -111,14 +115,23 @@ def warm(study: StudyArg, set_: SetOpt = None) -> None:
     """Make every table a study will ask for, so that its trials only read."""
     from cluster.cache import Store
     from cluster.cache.answers import Usage
+    from cluster.cache.outputs import session_of
     from sweeps.build_progress import BuildProgress
     from sweeps.search import Search
+    from trainables import outputs
     from trainables.contract import Warms, check_config
+    from trainables.pipeline import Pipeline
     from trainables.tables import offered
 
     loaded = load_study(study, set_ or ())
     store = Store()
-    with loaded.located(), BuildProgress(out) as progress, offered(progress.watching(store)):
+    with (
+        loaded.located(),
+        BuildProgress(out) as progress,
+        offered(progress.watching(store)),
+        session_of(store) as built,
+        outputs.offered(built),
+    ):
         search = Search(loaded)
         search.check()
         prepared, left = search.prepare(), 0
@@ -126,7 +139,12 @@ def warm(study: StudyArg, set_: SetOpt = None) -> None:
             left = max(search.sampler.size - _MOST, 0)
             for config in search.sampler.configs(0, search.sampler.size - left):
                 complete = {**prepared.defaults, **check_config(search.trainable, search.config(config))}
-                search.trainable.warm(complete, prepared.inputs)
+                if isinstance(search.trainable, Pipeline):
+                    search.trainable.warm(complete, prepared.inputs, loaded.seed)  # which its outputs follow from
+                else:
+                    search.trainable.warm(complete, prepared.inputs)
+    for line in output_lines(built.use(), search.sampler.size - left):
+        say(line)
     for line in usage_lines(Usage(use=store.use)) or [Text(f"{loaded.name}: {loaded.trainable} asks for no tables.")]:
         say(line)
     if left:
@@ -142,6 +160,33 @@ def usage_lines(usage: Usage) -> list[Text]:
         apart = f"; {_amount(usage.shared_bytes)} in memory for {usage.readers} workers, apart {_amount(usage.apart_bytes)}"
         lines.append(Text(f"Cache: {use.tables} tables, {found}, {built}{apart if usage.readers else ''}."))
     return [*lines, *(Text(note, "yellow") for note in use.notes)]
+
+
+def output_lines(use: OutputUse, configurations: int) -> list[Text]:
+    """Says what a pipeline's configurations shared, and what went wrong; nothing without a pipeline."""
+    lines = []
+    if total := sum(use.used.values()):
+        each = ", ".join(f"{stage.rpartition('.')[2]} {count:,}" for stage, count in sorted(use.used.items()))
+        built = sum(use.built.values())
+        apart = f"{configurations:,} configurations, {configurations * len(use.used):,} without sharing"
+        found = f"{total - built:,} found ({_seconds(use.seconds_saved)} saved), {built:,} built in {_seconds(use.seconds_built)}"
+        lines.append(Text(f"Stages: {total:,} outputs ({each}) for {apart}; {found}."))
+    return [*lines, *(Text(note, "yellow") for note in use.notes)]
+
+
+def _counted(entries: list[Entry]) -> str:
+    from cluster.cache.outputs import KIND
+
+    made = sum(entry.kind == KIND for entry in entries)
+    return f"{len(entries) - made} tables" + (f" and {made} outputs" if made else "")
+
+
+def _rows_of(entry: Entry) -> list[tuple[str, str]]:
+    return [
+        ("symbols", ", ".join(entry.symbols)),
+        ("columns", f"{len(entry.columns)}: {', '.join(entry.columns[:8])}{', …' if len(entry.columns) > 8 else ''}"),
+        ("rows", f"{entry.rows:,} in {entry.segments} files, {_stamp(entry.first)} to {_stamp(entry.last)} UTC"),
+    ]
 
 
 def _find(store: Store, key: str) -> Entry:
@@ -201,4 +246,4 @@ def _ago(stamp: datetime) -> str:
     return "now"
 
 
-__all__ = ["app", "usage_lines"]
+__all__ = ["app", "output_lines", "usage_lines"]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
-from sweeps.commands.console import DirOpt, HostOpt, command_for, out, say, table
+from sweeps.commands.console import DirOpt, HostOpt, LedgerOpt, command_for, out, say, table
 
 if TYPE_CHECKING:
     from sweeps.campaign.spec import Campaign, Stage
@@ -52,6 +52,7 @@ def run(
     host: HostOpt = None,
     renew: Annotated[bool, typer.Option("--renew", help="Set aside and run again stages that were given something else before.")] = False,
     retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Evaluate again what failed in earlier sessions.")] = False,
+    ledger: LedgerOpt = None,
 ) -> None:
     """Run a campaign, or go on with it: stages start as soon as what they need is there, each in its lane."""
     from sweeps.campaign.conduct import Conduct, conduct
@@ -61,8 +62,13 @@ def run(
     from sweeps.lanes.view import SeveralProgress
 
     made = load(campaign)
+    if ledger:
+        from results import pointer
+
+        pointer.schemas(ledger)  # before any stage is begun, or set aside
+    options = [*(["--retry-failed"] if retry_failed else []), *(["--ledger", ledger] if ledger else [])]
     say(Text.assemble((made.name, "bold"), f"  {made.description}"))
-    conductor = Conduct(made, dir, load_host(host), ["--retry-failed"] if retry_failed else [], renew, _say_carried)
+    conductor = Conduct(made, dir, load_host(host), options, renew, _say_carried)
     with SeveralProgress(out) as view:
         ended = conduct(conductor, view.update, width=out.width, colour=out.is_terminal)
     for driver in ended:
@@ -74,7 +80,8 @@ def run(
         say(Text.assemble((f"{stage} was not started: ", "red"), why))
     _results(made, dir)
     if any(driver.code == STOPPED for driver in ended):
-        say(f"Stopped. Nothing is lost; the same command goes on: {command_for('campaign run', campaign, dir)}")
+        again = command_for("campaign run", campaign, dir, *(["--ledger", ledger] if ledger else []))
+        say(f"Stopped. Nothing is lost; the same command goes on: {again}")
         raise typer.Exit(STOPPED)
     if conductor.blocked or any(driver.code for driver in ended):
         raise typer.Exit(1)

@@ -24,7 +24,7 @@ FOLDER = Path("cluster-files")
 KindOpt = Annotated[
     str, typer.Option("--kind", metavar="KIND", help="plain, ray-up, kuberay or slurm; default `kind` of the host file's section.")
 ]
-OutOpt = Annotated[Path, typer.Option("--out", metavar="FOLDER", help="Where the cluster's files are written.", file_okay=False)]
+OutOpt = Annotated[Path, typer.Option("--to", metavar="FOLDER", help="Where the cluster's files are written.", file_okay=False)]
 DryOpt = Annotated[bool, typer.Option("--dry-run", help="Print the commands and do nothing.")]
 
 

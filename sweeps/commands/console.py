@@ -26,6 +26,15 @@ HostOpt = Annotated[
     Path | None,
     typer.Option("--host", metavar="FILE", help="Host file that names lanes; default host.yaml, if there is one.", dir_okay=False),
 ]
+LedgerOpt = Annotated[
+    str | None,
+    typer.Option(
+        "--ledger",
+        metavar="URL",
+        envvar="ALPHASWEEP_LEDGER",
+        help="Keep the ledger in this database, as postgresql://USER@HOST/DATABASE, without a password; default a file of the study.",
+    ),
+]
 SetOpt = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Override a key, e.g. --set data.bars=720. Repeatable.")
 ]

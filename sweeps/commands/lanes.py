@@ -106,6 +106,8 @@ def show_lanes(host_file: Path | None) -> None:
     from sweeps.lanes.host import load
 
     host = load(host_file)
+    for words in host.absent.values():
+        say(Text(f"No study can run there: {words}", "yellow"))
     inside = {holder.lane: holder for holder in holders()}
     rows = []
     for name in [*host.lanes, *(name for name in inside if name not in host.lanes)]:

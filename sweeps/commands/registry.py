@@ -114,6 +114,7 @@ def standing(home: Path, ledger: LedgerReader, trial: int | str | None = None) -
     judged = judge(home, top=1, constraints=())
     known, number = judged.by_trial(), int(row["trial"])
     survives, words, dsr = _reference(header, row["metrics"], max(1, judged.looks.trials))
+    words = f"n/a: {judged.elsewhere}" if judged.elsewhere and words.startswith("n/a") else words
     if known is not None and number in known.index:
         words, dsr = str(known.at[number, "verdict_words"]), float(known.at[number, "dsr"])  # type: ignore[arg-type]
         survives = known.at[number, "verdict"] in ("survives", "survives, but")

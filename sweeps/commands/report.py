@@ -34,7 +34,7 @@ def report_(
     study: NameArg,
     to: Annotated[
         Path | None,
-        typer.Option("--out", metavar="FILE.html", help="Default STUDY/report.html.", dir_okay=False, callback=target),
+        typer.Option("--to", metavar="FILE.html", help="Default STUDY/report.html.", dir_okay=False, callback=target),
     ] = None,
     open_: Annotated[bool, typer.Option("--open", help="Open it in the browser.")] = False,
     top: Annotated[int, typer.Option(metavar="N", min=1, max=50, help="Rows of the leaderboard whose equity is drawn.")] = 10,
@@ -42,7 +42,7 @@ def report_(
 ) -> None:
     """Write a study's report: one HTML file that opens anywhere, without a network."""
     home = home_of(study, dir)
-    _check_ending(to, "--out")
+    _check_ending(to, "--to")
     with _progress() as on_part:
         path, missing = write_report(home, to, top, folder=dir, on_part=on_part)
     for line in missing:

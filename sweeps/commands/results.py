@@ -151,7 +151,7 @@ def describe(found: Judgement) -> list[tuple[str, str | Text]]:
         lines.append(("verdict", Text(words, "bold green" if found.reference.better else "yellow")))
     elif judged is None:
         whose = f"trial {found.board['trial'].iloc[0]}; a run that ends keeps the best" if found.kept else "these trials"
-        lines.append(("verdict", Text(f"n/a: no daily returns were kept of {whose}", "yellow")))
+        lines.append(("verdict", Text(f"n/a: {found.elsewhere or f'no daily returns were kept of {whose}'}", "yellow")))
     else:
         style = {"survives": "bold green", "loses money": "red"}.get(judged.verdict.code, "yellow")
         lines.append(("verdict", Text(str(judged.verdict), style)))

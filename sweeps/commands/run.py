@@ -99,7 +99,7 @@ def run_loaded(
         say(f"  {'taken over':<12} {many(reused.total(), 'result')}: {whose}")
     elif forked_from:
         say(f"  {'taken over':<12} no result of {forked_from}")
-    for words in cli_cache.usage_lines(result.tally.cache):
+    for words in (*cli_cache.output_lines(result.outputs, result.tally.done), *cli_cache.usage_lines(result.tally.cache)):
         say(words)
     with Ledger.open(result.folder / LEDGER, readonly=True) as ledger:
         counts, failed_first = ledger.counts(), failures(ledger, 1)

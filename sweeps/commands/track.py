@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,17 +11,19 @@ import typer
 from rich.text import Text
 
 from sweeps.commands import history as cli_history
-from sweeps.commands.console import DirOpt, NameArg, command_for, home_of, out, say, studies_in, table
+from sweeps.commands.console import DirOpt, NameArg, command_for, err, home_of, out, say, studies_in, table
 
 if TYPE_CHECKING:
     from sweeps.tracking.beside import Beside
     from sweeps.tracking.follow import Follower
-    from sweeps.tracking.state import State
+    from sweeps.tracking.settings import Wanted
+    from sweeps.tracking.state import State, WriterLock
 
 app = typer.Typer(help="Trackers of a study (W&B, MLflow, TensorBoard, JSON lines): write what is missing, show how far they are.")
 app.command(name="import-log", help=cli_history.HELP)(cli_history.import_log)
 _PATIENCE = 3.0  # seconds a run waits for its trackers at the end, at most
 _SHARE = 0.01  # and so much of the time it took
+_LOOK = 0.5  # seconds between looks whether another writer has ended
 
 SYNC_HELP = (
     "Write to a study's trackers what they lack, and check that they hold it.\n\n"
@@ -39,36 +42,31 @@ def sync(
     set_: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="An option, e.g. --set tracking.wandb.mode=online. Repeatable.")
     ] = None,
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Wait for a process that is writing to them to end, as that of a running study.")
+    ] = False,
     dir: DirOpt = Path("runs"),
 ) -> None:
     """Write to a study's trackers what they lack, and check that they hold it."""
-    from results import Ledger
-    from sweeps.home import LEDGER
-    from sweeps.study import Study, StudyError
-    from sweeps.tracking.settings import KNOWN, Wanted, not_installed
+    from sweeps.study import StudyError
     from sweeps.tracking.state import WriterLock
 
     home = home_of(study, dir)
-    with Ledger.open(home / LEDGER, readonly=True) as ledger:
-        spec, kept = dict(ledger.header.spec), Wanted.read(home)
-    spec["tracking"] = (kept.trackers if kept else None) or spec.get("tracking") or {}
-    spec["tracking"] |= {name: {} for name in tracker or () if name not in spec["tracking"]}
-    if strange := [item for item in set_ or () if not item.startswith("tracking.")]:
-        raise StudyError(f"--set {strange[0].partition('=')[0]}: a study that has run is only told; options begin with tracking.")
-    options = Study.parse(spec, home.name).changed(set_ or (), home.name).tracking
-    wanted = {name: options[name] for name in (tracker or options)}
-    if not wanted:
-        raise StudyError(f"{home.name} has no tracker; name one, for example --tracker {next(iter(KNOWN))}")
-    for name in wanted:
-        if missing := not_installed(name):
-            raise StudyError(f"tracking.{name}: {missing}")
+    asked, wanted = _asked(home, tracker or (), set_ or ())  # what is wrong is said before anybody waits
     lock = WriterLock(home)
-    if not lock.take():
-        again = command_for("track", "status", Path("runs"), home.name, *([] if dir == Path("runs") else ["--dir", str(dir)]))
-        raise StudyError(f"{home.name}: process {lock.owner()} is writing to its trackers; {again} shows how far it is")
-    Wanted(options, kept is not None and kept.stepping).write(home)
-    results = [(name, *_write(home, name, given)) for name, given in wanted.items()]
-    lock.release()
+    try:
+        if not lock.take():
+            if not wait:
+                again = command_for("track", "status", Path("runs"), home.name, *([] if dir == Path("runs") else ["--dir", str(dir)]))
+                raise StudyError(
+                    f"{home.name}: process {lock.owner()} is writing to its trackers; {again} shows how far it is. --wait waits for its end"
+                )
+            _wait(home, lock)
+            asked, wanted = _asked(home, tracker or (), set_ or ())  # they may be others since
+        asked.write(home)
+        results = [(name, *_write(home, name, given)) for name, given in wanted.items()]
+    finally:
+        lock.release()
     ok = True
     rows: list[list[str | Text]] = []
     for name, follower, state, problems in results:
@@ -82,6 +80,61 @@ def sync(
             say(Text(f"  {name}: {problem}", "red"))
     if not ok:
         raise typer.Exit(1)
+
+
+def _asked(home: Path, trackers: Sequence[str], changes: Sequence[str]) -> tuple[Wanted, dict[str, Any]]:
+    """Returns what a study's tracking is to be from now on, and of its trackers those to be written, with their options.
+
+    Raises:
+        StudyError: An option that is none, a tracker that is not installed, or none at all.
+    """
+    from results import Ledger
+    from sweeps.home import LEDGER
+    from sweeps.study import Study, StudyError
+    from sweeps.tracking.settings import KNOWN, Wanted, not_installed
+
+    with Ledger.open(home / LEDGER, readonly=True) as ledger:
+        spec, kept = dict(ledger.header.spec), Wanted.read(home)
+    spec["tracking"] = (kept.trackers if kept else None) or spec.get("tracking") or {}
+    spec["tracking"] |= {name: {} for name in trackers if name not in spec["tracking"]}
+    if strange := [item for item in changes if not item.startswith("tracking.")]:
+        raise StudyError(f"--set {strange[0].partition('=')[0]}: a study that has run is only told; options begin with tracking.")
+    options = Study.parse(spec, home.name).changed(changes, home.name).tracking
+    wanted = {name: options[name] for name in (trackers or options)}
+    if not wanted:
+        raise StudyError(f"{home.name} has no tracker; name one, for example --tracker {next(iter(KNOWN))}")
+    for name in wanted:
+        if missing := not_installed(name):
+            raise StudyError(f"tracking.{name}: {missing}")
+    return Wanted(options, kept is not None and kept.stepping), wanted
+
+
+def _wait(home: Path, lock: WriterLock) -> None:
+    """Waits until whoever writes to a study's trackers has ended, and takes their place.
+
+    Raises:
+        typer.Exit: 130, where Ctrl-C ended the wait.
+    """
+    from sweeps.tracking.settings import Wanted
+    from sweeps.tracking.state import State
+
+    def words() -> str:
+        kept = Wanted.read(home)
+        told = [(name, State.read(home, name)) for name in (kept.trackers if kept else ())]
+        far = ", ".join(f"{name} {state.done:,} results" for name, state in told if state is not None)
+        return f"{home.name}: waiting for process {lock.owner()}, which is writing to its trackers{f' ({far})' if far else ''}"
+
+    said = words()
+    try:
+        if not out.is_terminal:
+            say(said)
+        with out.status(Text(said)) as status:  # shows itself on a terminal only
+            while not lock.take():
+                time.sleep(_LOOK)
+                status.update(Text(words()))
+    except KeyboardInterrupt:
+        say(f"Interrupted. Nothing was written by this command, and process {lock.owner()} goes on.", console=err)
+        raise typer.Exit(130) from None
 
 
 def _write(home: Path, name: str, options: Mapping[str, Any]) -> tuple[Follower, State, list[str]]:

@@ -22,12 +22,14 @@ _DOUBTED = {"paid": "bold green", "cost": "red"}
 HELP = (
     "Search inside each train window, test the winner on the window after it, roll on. The holdout stays sealed.\n\n"
     "Without lengths the study's own folds are walked. The same command goes on where it ended. docs/walkforward.md explains.\n\n"
-    "Each window is a study of its own: alphasweep leaderboard STUDY.walk/window-01"
+    "Each window is a study of its own: alphasweep leaderboard STUDY.walk/window-01. Their ledgers are files of the walk's folder, "
+    "never in a shared database: a walk is more than its ledgers."
 )
 
 
 @app.command(help=HELP)
 def walkforward(
+    context: typer.Context,
     study: StudyArg,
     set_: SetOpt = None,
     windows: Annotated[
@@ -47,6 +49,7 @@ def walkforward(
     fresh: Annotated[bool, typer.Option("--fresh", help="Set an earlier walk of this study aside and start over.")] = False,
     slots: Annotated[int | None, typer.Option(metavar="N", min=1, help="Packs at once; default one per CPU.")] = None,
     cluster: Annotated[str | None, typer.Option(metavar="ADDRESS", help="A Ray cluster; default a private local one.")] = None,
+    ledger: Annotated[str | None, typer.Option(metavar="URL", envvar="ALPHASWEEP_LEDGER", help="Refused: a walk is kept in files.")] = None,
     csv: Annotated[Path | None, export("CSV")] = None,
     daily: Annotated[Path | None, export("CSV")] = None,
 ) -> None:
@@ -55,6 +58,8 @@ def walkforward(
     from sweeps.walk.forward import Walk, walk_forward
     from sweeps.walk.progress import WalkProgress
 
+    if ledger:
+        _in_files(context, dir)
     loaded = load_study(study, [*(set_ or ()), *([f"search.trials={trials}"] if trials is not None else [])], dir)
     with loaded.located():
         search = Search(loaded)
@@ -95,6 +100,21 @@ def walkforward(
     if made.stopped:
         say(Text.assemble("Stopped. Nothing is lost; the same command goes on: ", (again, "bold")))
         raise typer.Exit(130)
+
+
+def _in_files(context: typer.Context, dir: Path) -> None:
+    """Says that a walk is not kept in a database, or refuses where one was asked for by name."""
+    from sweeps.study import StudyError
+
+    why = (
+        "a walk's windows were cut, and its winners chosen, on one machine, and what it is lies in its folder: "
+        f"its ledgers are files in {dir}/STUDY.walk, not in a database (docs/cluster.md)"
+    )
+    source = context.get_parameter_source("ledger")
+    if source is not None and source.name == "ENVIRONMENT":
+        say(Text(f"ALPHASWEEP_LEDGER is not used: {why}", "yellow"), console=err)
+        return
+    raise StudyError(f"--ledger: {why}. Leave it out.")
 
 
 def words_of(timeline: Timeline, anchored: bool) -> str:

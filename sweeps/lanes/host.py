@@ -18,7 +18,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from cluster.lanes import Lane, ranges, visible_cards, visible_cores
+from cluster.lanes import Lane, allowed_cores, ranges, visible_cards
 from sweeps.study_yaml import StudyError, parse_yaml, read_text, shown
 
 if TYPE_CHECKING:
@@ -40,18 +40,22 @@ class Host:
         lanes: By name, in the order of the file.
         studies: Study to the name of its lane.
         where: The file, for messages; empty where there is none.
+        absent: Lane to what it names that this machine does not have, or keeps from this process, in words.
     """
 
     lanes: Mapping[str, Lane] = field(default_factory=dict)
     studies: Mapping[str, str] = field(default_factory=dict)
     where: str = ""
+    absent: Mapping[str, str] = field(default_factory=dict)
 
     def lane(self, name: str) -> Lane:
-        """Returns a lane.
+        """Returns a lane to run in.
 
         Raises:
-            StudyError: There is none of that name.
+            StudyError: There is none of that name, or it has cores or cards that are not there.
         """
+        if name in self.absent:
+            raise StudyError(self.absent[name])
         if name not in self.lanes:
             there = f"{self.where} has {', '.join(self.lanes)}" if self.lanes else f"there is no {DEFAULT} that names lanes"
             raise StudyError(f"lane {name}: {there}")
@@ -60,6 +64,8 @@ class Host:
 
 def load(path: Path | None) -> Host:
     """Reads a host file, `host.yaml` if there is one and no other is given.
+
+    A lane whose cores or cards are not there is no mistake until somebody is to run in it: one file may serve several machines.
 
     Raises:
         StudyError: What is wrong with it, and where.
@@ -73,13 +79,14 @@ def load(path: Path | None) -> Host:
     where.known("", mapping, _KEYS)
     lanes = where.mapping("lanes", mapping)
     cards = _count("logical_cards", mapping.get("logical_cards"), where)
-    made = {str(name): _lane(str(name), given, cards, where) for name, given in lanes.items()}
+    made = {str(name): _lane(str(name), given, where) for name, given in lanes.items()}
     _apart(list(made.values()), where)
     studies = where.mapping("studies", mapping)
     for study, lane in studies.items():
         if not isinstance(lane, str) or lane not in made:
             raise StudyError(f"{where.of(f'studies.{study}')}: {shown(lane)} is no lane; there are {', '.join(made) or 'none'}")
-    return Host(made, {str(study): str(lane) for study, lane in studies.items()}, str(path))
+    absent = {name: words for name, lane in made.items() if (words := _absent(lane, cards, where))}
+    return Host(made, {str(study): str(lane) for study, lane in studies.items()}, str(path), absent)
 
 
 def deal(studies: Sequence[tuple[str, bool]], host: Host) -> list[Lane]:
@@ -93,7 +100,7 @@ def deal(studies: Sequence[tuple[str, bool]], host: Host) -> list[Lane]:
         One lane each. Studies for which the file names none get the cores that no lane has, dealt out evenly, and the cards that no
         lane has, for those that can use one. Where there are fewer cores than studies, each core is a lane in which they take turns.
     """
-    free = [c for c in visible_cores() if c not in {core for lane in host.lanes.values() for core in lane.cores}] or list(visible_cores())
+    free = [c for c in allowed_cores() if c not in {core for lane in host.lanes.values() for core in lane.cores}] or list(allowed_cores())
     taken = {card for lane in host.lanes.values() for card in lane.cards}
     cards = [c for c in visible_cards() if c not in taken]
     others = [name for name, _ in studies if name not in host.studies]
@@ -142,7 +149,7 @@ class _Where:
         return value or {}
 
 
-def _lane(name: str, given: Any, logical: int, where: _Where) -> Lane:
+def _lane(name: str, given: Any, where: _Where) -> Lane:
     key = f"lanes.{name}"
     if not _NAME.fullmatch(name):
         raise StudyError(f"{where.of(key)}: {shown(name)}: a lane is called by letters, digits, _ . - (at most 40)")
@@ -152,22 +159,26 @@ def _lane(name: str, given: Any, logical: int, where: _Where) -> Lane:
     cores = _numbers(f"{key}.cores", given.get("cores"), where)
     if not cores:
         raise StudyError(f"{where.of(key)}: {key}: give its cores, such as cores: 0-3")
-    if missing := set(cores) - set(visible_cores()):
-        raise StudyError(
-            f"{where.of(f'{key}.cores')}: {key}: this process may use cores {ranges(visible_cores())}, not {ranges(sorted(missing))}"
-        )
     cards = _numbers(f"{key}.cards", given.get("cards"), where)
-    there = visible_cards() or tuple(range(logical))
-    if missing := set(cards) - set(there):
-        made = "the machine has none; logical_cards: 2 at the top of the file makes two to try lanes with"
-        has = f"this process may use {ranges(there)}" if there else made
-        raise StudyError(f"{where.of(f'{key}.cards')}: {key}: there is no card {ranges(sorted(missing))}; {has}")
     share = given.get("share", 1.0)
     if isinstance(share, bool) or not isinstance(share, (int, float)) or not 0.0 < share <= 1.0:
         raise StudyError(f"{where.of(f'{key}.share')}: {key}.share: give a part of a card, above 0 and at most 1 (it is {shown(share)})")
     if share < 1.0 and not cards:
         raise StudyError(f"{where.of(f'{key}.share')}: {key}.share: a share of no card; give cards as well")
     return Lane(name, cores, cards, float(share))
+
+
+def _absent(lane: Lane, logical: int, where: _Where) -> str:
+    """Says which cores or cards of a lane are not there; empty where all are."""
+    key = f"lanes.{lane.name}"
+    if missing := set(lane.cores) - set(allowed_cores()):
+        return f"{where.of(f'{key}.cores')}: {key}: this process may use cores {ranges(allowed_cores())}, not {ranges(sorted(missing))}"
+    there = (visible_cards() if lane.cards else ()) or tuple(range(logical))
+    if missing := set(lane.cards) - set(there):
+        made = "the machine has none; logical_cards: 2 at the top of the file makes two to try lanes with"
+        has = f"this process may use {ranges(there)}" if there else made
+        return f"{where.of(f'{key}.cards')}: {key}: there is no card {ranges(sorted(missing))}; {has}"
+    return ""
 
 
 def _numbers(key: str, given: Any, where: _Where) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from results.metrics import DAYS_PER_YEAR, Metric
 from results.validity.paired import LEAST_DAYS, daily_gap, student
+from sweeps.report.part import Missing
 from sweeps.report.sides import Side
 
 Configurations = tuple[NDArray[np.int64], NDArray[np.float64]]
@@ -78,7 +79,8 @@ def paired(a: Side, b: Side) -> Paired:
     one, other = a.winner, b.winner
     for side, found in ((a, one), (b, other)):
         if found is None:
-            return Paired(a.name, b.name, why=f"no daily returns are kept of the winner of {side.name}")
+            away = "" if isinstance(side.judged, Missing) else side.judged.elsewhere
+            return Paired(a.name, b.name, why=f"{side.name}: {away}" if away else f"no daily returns are kept of the winner of {side.name}")
     assert one is not None and other is not None
     if len(a.days) != len(b.days) or (a.days != b.days).any() or (a.folds != b.folds).any():
         return Paired(a.name, b.name, why="their returns are of different days")

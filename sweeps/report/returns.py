@@ -85,6 +85,8 @@ def curves_of(ledger: LedgerReader, home: Path, judged: Judgement, top: int) -> 
         return Missing("no trial was completed")
     lost = lost_files(ledger, home)
     if judged.returns is None:
+        if judged.elsewhere:
+            return Missing(judged.elsewhere)
         if lost:
             return Missing(f"daily returns were kept, but {lost:,} of their files are missing or damaged")
         if series.read_days(home)[0].size:

@@ -54,7 +54,8 @@ def answer(found: Judgement) -> tuple[str, str, str]:
     if judged is None and found.reference is not None:
         return _against_no_model(found, found.reference.better)
     if judged is None:
-        words = f"That cannot be said: no daily returns were kept of {_best(found)}, and without them luck cannot be told from skill."
+        why = found.elsewhere or f"no daily returns were kept of {_best(found)}"
+        words = f"That cannot be said: {why}, and without them luck cannot be told from skill."
         return "n/a", "muted", words
     return judged.verdict.code, TONES.get(judged.verdict.code, "warn"), _answer(judged.verdict, judged, _best(found))
 

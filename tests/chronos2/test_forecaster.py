@@ -152,6 +152,7 @@ def test_majors_are_forecast_together_at_their_common_bars(panel):
     assert (a[[0, 1, 4], :2] != b[[0, 1, 4], :2]).all()
     np.testing.assert_array_equal(a[:, 2:], b[:, 2:])  # alone in their groups
     assert small(grouping="majors").groups(panel) == [(0, 1), (2,), (3,)]
+    assert small(grouping="all").groups(panel) == [(0, 1, 2), (3,)]  # coins together, and not with the stock
 
 
 def test_reading_what_is_kept_imports_no_torch():
@@ -186,7 +187,7 @@ def test_the_specification_has_all_that_values_depend_on():
     plain = small()
     assert plain.spec["weights"] == fingerprint("small") and json.loads(json.dumps(plain.spec)) == plain.spec
     others = [small(context=65), small(preaug="diff_norm(10)"), small(preaug="diff_norm(11)"), small(covariates="all")]
-    others += [small(grouping="majors"), small(batch_rows=32), small(horizons=[1])]
+    others += [small(grouping="majors"), small(grouping="all"), small(batch_rows=32), small(horizons=[1])]
     specs = [json.dumps(f.spec, sort_keys=True) for f in (plain, *others)]
     assert len(set(specs)) == len(specs)
     assert small(device="cpu").spec == plain.spec
@@ -270,7 +271,7 @@ def test_weights_that_change_under_a_forecaster_are_not_used(panel, tuned, tmp_p
         ({"horizons": [65]}, "chronos2.horizons: 65 is more than the 64"),
         ({"preaug": "log_dif"}, "chronos2.preaug: 'log_dif' is not known; did you mean 'log_diff'"),
         ({"covariates": "some"}, "forecaster.covariates: 'some'"),
-        ({"grouping": "majrs"}, r"forecaster.grouping: 'majrs' is not allowed; give one of none, majors \(did you mean 'majors'"),
+        ({"grouping": "majrs"}, r"forecaster.grouping: 'majrs' is not allowed; give one of none, majors, all \(did you mean 'majors'"),
         ({"model": "smal"}, "model: 'smal' is neither small"),
         ({"modl": "small"}, "did you mean 'model'"),
     ],

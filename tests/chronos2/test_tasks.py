@@ -66,6 +66,12 @@ def test_majors_are_found_by_base_symbol_whatever_the_quote_currency():
     assert np.array_equal(pair.targets[4:], make_tasks(panel, Window(0, 600), Window(0, 500)).tasks[3].targets)
 
 
+def test_all_is_one_group_of_each_asset_class(panel):
+    assert make_tasks(panel, ALL, Window(0, 700), grouping="all").groups == (COINS, ("NVDA", "MSFT"))
+    few = make_tasks(panel, ALL, TRAIN, grouping="all")  # stocks have too few bars in it to train on as a group
+    assert few.groups == (COINS, ("NVDA",), ("MSFT",))
+
+
 def test_a_group_has_the_common_bars_of_its_symbols_and_covariates_of_each(panel):
     tasks = make_tasks(holey(panel, "BTCUSD", np.arange(50, 60)), ALL, TRAIN, "returns", "majors")
     pair = tasks.tasks[0]

@@ -319,10 +319,27 @@ def test_the_plain_files_start_two_nodes_with_a_token_run_a_study_and_stop_what_
     assert "left: 0" in said, said[-3000:]
 
 
+def test_what_the_extra_cluster_installs_is_pinned_though_nobody_has_it_by_default() -> None:
+    pinned = {
+        re.sub(r"[-_.]+", "-", line.split("==")[0]).lower() for line in (ROOT / "constraints.txt").read_text().splitlines() if "==" in line
+    }
+    needed = {
+        re.sub(r"[-_.]+", "-", re.split(r"[ ;<>=!~(\[]", each)[0]).lower()
+        for each in metadata.requires("ray") or ()
+        if re.search(r"""extra == ['"]default['"]""", each)
+    }
+    assert {"aiohttp", "aiohttp-cors", "opencensus", "virtualenv"} <= needed <= pinned
+    assert not re.search(r"install .*cluster", (ROOT / "Makefile").read_text())
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 @pytest.mark.skipif(not alone() or not shutil.which("curl"), reason="needs Linux, root, unshare, ip and curl")
-@pytest.mark.skipif(not find_spec("aiohttp_cors"), reason="needs ray[default], whose dashboard takes jobs")
+@pytest.mark.skipif(
+    not find_spec("aiohttp_cors"),
+    reason="needs ray[default], whose dashboard takes jobs and slows the start of every local Ray: "
+    "pip install -c constraints.txt -e '.[cluster]' (docs/cluster.md)",
+)
 def test_a_submitted_job_takes_the_code_along_and_leaves_its_results_in_the_home_of_the_head(tmp_path: Path) -> None:
     for room in ("sweeps", "cluster", "trainables", "search_spaces", "results"):
         shutil.copytree(ROOT / room, tmp_path / room, ignore=shutil.ignore_patterns("__pycache__"))

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from results.identity import IdentityError, canonical_json, config_id, config_ids, context_id, id_array, trial_seed
+from results.identity import IdentityError, canonical_json, config_id, config_ids, context_id, id_array, identified, trial_seed
 
 CONTEXT = context_id("selector", "3", "f00d", {"profile": "realistic", "lag": 1}, 42)
 
@@ -111,6 +111,13 @@ def test_a_batch_gives_the_same_identities_as_one_by_one() -> None:
     assert config_ids(CONTEXT, batch) == [config_id(CONTEXT, config) for config in batch]
     assert all(len(identity) == 16 for identity in config_ids(CONTEXT, batch))
     assert config_ids(CONTEXT, []) == []
+
+
+@given(st.lists(configs, max_size=4), configs)
+def test_identity_and_text_made_at_once_are_those_made_apart(batch: list, defaults: dict) -> None:
+    made = identified(CONTEXT, batch, defaults)
+    assert [identity for identity, _ in made] == config_ids(CONTEXT, batch, defaults)
+    assert [text for _, text in made] == [canonical_json(config) for config in batch]
 
 
 def test_trial_seeds_depend_on_study_seed_and_configuration_only() -> None:

@@ -9,7 +9,7 @@ import pytest
 from cluster.packs import PackResult
 from results import Header, Ledger, Metric, series
 from search_spaces import Space, make_sampler
-from sweeps.feed import LARGEST_PACK, Backlog, StudyFeed, Tally
+from sweeps.feed import LARGEST_PACK, MOST_FLYING, PACK_COST, Backlog, StudyFeed, Tally
 from sweeps.study import StudyError
 
 METRICS = (Metric("score", "max", "ratio"),)
@@ -59,6 +59,21 @@ def test_packs_grow_towards_a_second_of_work_and_every_point_is_taken_once(path:
     assert bench.ledger.counts()["completed"] == 30_000
     assert bench.sizes[0] == 16 and 500 <= max(bench.sizes) <= 2000
     assert bench.reports == sorted(bench.reports)
+
+
+def test_with_many_workers_packs_are_as_long_as_a_driver_takes_to_hand_one_to_each(path: str) -> None:
+    bench = Bench(path, {"int": [0, 999_999]}, slots=1000)
+    for _ in range(6):
+        bench.finish(bench.feed.next(), seconds_each=0.1)
+    each = 1000 * PACK_COST / 0.1  # workers × seconds of the driver, in configurations
+    assert 0.9 * each < bench.sizes[-1] <= each
+
+
+def test_with_many_workers_packs_are_small_enough_to_be_held_all_at_once(path: str) -> None:
+    bench = Bench(path, {"int": [0, 9_999_999]}, slots=1000)
+    for _ in range(8):
+        bench.finish(bench.feed.next(), seconds_each=1e-6)
+    assert bench.sizes[-1] == MOST_FLYING // 1000
 
 
 def test_packs_never_exceed_the_largest_and_the_rest_is_shared_at_the_end(path: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import os
 import signal
 import subprocess
@@ -18,6 +19,7 @@ from results import Ledger, LedgerError, LedgerLocked, pointer
 from results.lock import is_written
 from sweeps.cli import app
 from sweeps.home import LEDGER, set_aside
+from sweeps.kept import ELSEWHERE
 from sweeps.opened import open_study
 from sweeps.runner import run, verify
 from sweeps.study import Study
@@ -41,6 +43,10 @@ def start(folder: Path, name: str, url: str, *more: str) -> subprocess.Popen[str
     command = [sys.executable, "-m", "sweeps.cli", "run", "selector_grid", "--dir", str(folder), "--set", f"name={name}"]
     command += [*(part for item in SMALL for part in ("--set", item)), "--ledger", url, *more]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def start_and_wait(folder: Path, name: str, url: str, *more: str) -> str:
+    return start(folder, name, url, *more).communicate(timeout=120)[0]
 
 
 def test_a_study_in_a_database_is_the_same_study_and_others_see_it(server: servers.Server, tmp_path: Path) -> None:
@@ -89,6 +95,21 @@ def test_what_was_set_aside_in_the_database_before_a_crash_does_not_stop_the_fol
     assert not is_written(home / LEDGER)
     again = run(study("half"), tmp_path, here=60.0, fresh=True, ledger_url=server.url)
     assert again.tally.done == 6 and {"half", "half.aside1"} <= set(pointer.schemas(server.url))
+
+
+def test_a_study_is_not_set_aside_for_a_database_that_cannot_take_the_new_one(server: servers.Server, tmp_path: Path) -> None:
+    home = run(study("kept"), tmp_path, here=60.0).folder
+    with sa.create_engine(server.url).begin() as connection:
+        connection.exec_driver_sql("CREATE ROLE guest LOGIN")
+    guest = server.url.replace("alphasweep@", "guest@")
+    for url, message in (("postgresql://me@127.0.0.1:9/db", "cannot be used"), (guest, "lets guest make no ledger in it")):
+        for name, fresh in (("kept", True), ("new", False)):
+            with pytest.raises(LedgerError, match=message):
+                run(study(name), tmp_path, here=60.0, fresh=fresh, ledger_url=url)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["kept"] and verify(home).ok
+    assert "GRANT CREATE ON DATABASE team TO guest" in start_and_wait(tmp_path, "kept", guest, "--fresh")
+    with Ledger.open(home / LEDGER, readonly=True) as ledger:
+        assert ledger.counts()["completed"] == 6
 
 
 def test_asking_who_writes_keeps_one_connection_for_all_studies_of_a_database(server: servers.Server, tmp_path: Path) -> None:
@@ -211,3 +232,40 @@ def test_names_that_postgresql_would_cut_off_or_keeps_for_itself_are_refused() -
         with pytest.raises(LedgerError, match="a study in a database"):
             pointer.in_schema("postgresql://me@host/db", name)
     assert len(pointer.aside("n" * 63, 12)) == 63 and pointer.is_aside(pointer.aside("n" * 63, 12))
+
+
+@pytest.mark.ray
+def test_a_campaign_keeps_the_ledgers_of_all_stages_in_a_database(server: servers.Server, tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        "campaign: team\nset: {data.bars: 1500}\nstages:\n"
+        "  wide: {study: selector_grid, set: {space: {min_edge: [0.0, 0.001]}}}\n"
+        "  narrow: {study: selector_grid, set: {space: {intensity: [1.0, 1.1]}}, carry: [{from: wide, fix: [min_edge]}]}\n"
+    )
+    call = ["campaign", "run", str(tmp_path / "c.yaml"), "--dir", str(tmp_path / "runs"), "--ledger"]
+    nowhere = CliRunner().invoke(app, [*call, "postgresql://me@127.0.0.1:9/db"])
+    assert nowhere.exit_code and "cannot be used" in str(nowhere.exception) and not (tmp_path / "runs").exists()
+    done = CliRunner().invoke(app, [*call, server.url])
+    assert done.exit_code == 0, done.output
+    assert {"team.wide", "team.narrow"} <= set(pointer.schemas(server.url))
+    assert pointer.read(tmp_path / "runs" / "team.narrow" / LEDGER) == pointer.in_schema(server.url, "team.narrow")
+
+
+def test_an_attached_folder_says_where_daily_returns_are_and_all_else_works(server: servers.Server, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        run(study(name), tmp_path / "mine", here=60.0, ledger_url=server.url)
+    there = tmp_path / "there"
+
+    def call(*words: str) -> str:
+        done = CliRunner().invoke(app, [*words, "--dir", str(there)], env={"COLUMNS": "200"})
+        assert done.exit_code == 0, (words, done.output, done.exception)
+        return " ".join(done.output.split())
+
+    assert "Daily returns stay in the folder of whoever ran a study" in call("attach", server.url)
+    assert f"verdict n/a: {ELSEWHERE}" in call("leaderboard", "first")
+    assert f"equity n/a: {ELSEWHERE}" in call("report", "first")
+    page = html.unescape((there / "first" / "report.html").read_text())
+    assert f"That cannot be said: {ELSEWHERE}" in page and "missing or damaged" not in page
+    assert f"n/a, first: {ELSEWHERE}" in call("compare", "first", "second")
+    assert "intensity" in call("show", "first", "0") and "first: verified" in call("verify", "first")
+    own = CliRunner().invoke(app, ["leaderboard", "first", "--dir", str(tmp_path / "mine")])
+    assert own.exit_code == 0 and "shared ledger" not in own.output

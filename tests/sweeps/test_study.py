@@ -7,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from search_spaces import SpaceError
+from sweeps.cli import app
 from sweeps.runner import Search
 from sweeps.study import LIBRARY, Study, StudyError, find
 from trainables.contract import TrainableError
@@ -400,3 +402,29 @@ def test_only_messages_about_the_study_are_located(tmp_path: Path) -> None:
 def test_long_values_do_not_flood_a_message(tmp_path: Path) -> None:
     said = complaint(tmp_path, "objective: sortino", f"objective: [{', '.join('a' * 9 for _ in range(500))}]")
     assert len(said) < 150
+
+
+def test_all_mistakes_of_a_study_that_do_not_follow_from_another_are_told_at_once(tmp_path: Path) -> None:
+    text = GOOD.replace("min_edge:", "min_egde:").replace("lag: 1", "lga: 1").replace("sortino", "sortinoo")
+    text = text.replace("bars: 600", "brs: 600") + "stop: {hourz: 3}\nconstraints: ['tradez > 3']\nprotocol: {folds: 0}\n"
+    file = written(tmp_path, text)
+    told = CliRunner().invoke(app, ["validate", str(file), "--dir", str(tmp_path)]).exception
+    lines = str(told).replace(str(file), "FILE").splitlines()
+    assert isinstance(told, StudyError) and [line.partition(": ")[2].partition(": ")[0] for line in lines] == [
+        *("fixed.lga", "space.min_egde", "protocol.folds", "objective", "stop.hourz", "constraints", "data.brs")
+    ]
+    assert lines[0].startswith("FILE, line 10: fixed.lga: selector has no such parameter") and lines[-1].startswith("FILE, line 5: ")
+    with pytest.raises(StudyError, match="sortinoo"):
+        study = Study.load(file)
+        with study.located():
+            Search(study).check()
+
+
+def test_what_follows_from_one_mistake_is_not_told_as_another(tmp_path: Path) -> None:
+    for old, new in (("[1.0, 1.2]", "[]"), ("sampler: grid", "sampler: gird"), ("trainable: selector", "trainable: selectr")):
+        assert len(Search(Study.load(written(tmp_path, GOOD.replace(old, new, 1)))).faults()) == 1
+
+
+def test_trackers_are_looked_at_too_where_a_key_is_wrong(tmp_path: Path) -> None:
+    said = complaint(tmp_path, "objective: sortino", "objektive: sortino\ntracking: {wnadb: {}, jsonl: {colour: red}}")
+    assert "objektive is not a key" in said and "Did you mean 'wandb'?" in said and "tracking.jsonl.colour: not an option" in said

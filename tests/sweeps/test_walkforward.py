@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from cluster.session import ray_session
 from results import Ledger
@@ -19,6 +20,7 @@ from results.lock import WriterLock
 from results.metrics import Metric
 from results.records import LedgerLocked
 from sweeps import Study, StudyError
+from sweeps.cli import app
 from sweeps.evaluator import Evaluator
 from sweeps.evidence import count_looks
 from sweeps.promote import promote
@@ -357,3 +359,14 @@ def test_efficiency_compares_like_with_like() -> None:
     [moved] = made.stability()
     assert (moved.values, moved.low, moved.high, moved.share) == (2, 1.0, 3.0, 0.5)
     assert MODAL not in made.daily()  # nothing won twice
+
+
+def test_a_walk_says_that_it_is_kept_in_files_where_a_database_is_given(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given = ["walkforward", "selector_grid", "--dir", str(tmp_path), "--set", "settings.profile=legacy"]
+    url = "postgresql://me@127.0.0.1:9/db"
+    asked = CliRunner().invoke(app, [*given, "--ledger", url])
+    assert isinstance(asked.exception, StudyError) and "its ledgers are files in" in str(asked.exception)
+    monkeypatch.setenv("ALPHASWEEP_LEDGER", url)
+    by_default = CliRunner().invoke(app, given)
+    assert "ALPHASWEEP_LEDGER is not used: a walk's windows" in by_default.output
+    assert "legacy results contain look-ahead" in str(by_default.exception), "and it goes on"

@@ -129,8 +129,11 @@ def test_the_selector_is_registered_and_keeps_the_contract():
 @pytest.mark.parametrize(
     ("name", "words"),
     [
-        ("selectr", "'selectr' is unknown; did you mean 'selector'? Known: chronos_lora, policy, selector, selector_forecast, "),
-        ("zzz", "'zzz' is unknown. Known: chronos_lora, policy, selector"),
+        (
+            "selectr",
+            "'selectr' is unknown; did you mean 'selector'? Known: chronos_lora, chronos_pipeline, policy, selector, selector_forecast, ",
+        ),
+        ("zzz", "'zzz' is unknown. Known: chronos_lora, chronos_pipeline, policy, selector"),
         ("no_such_module_at_all:Thing", "cannot load 'no_such_module_at_all:Thing': ModuleNotFoundError: No module named"),
         ("no_such_module_at_all:Thing", "named 'no_such_module_at_all'; run from the folder that holds no_such_module_at_all.py"),
         ("no_such_package.module:Thing", "No module named 'no_such_package'; run from the folder that holds no_such_package"),

@@ -19,7 +19,7 @@ import numpy as np
 from trainables.chronos2.export import ADAPTER, MERGED, METADATA, check_train_end, read_metadata
 from trainables.chronos2.model import check_adapter, find_base, fingerprint
 from trainables.chronos2.preaug import parse
-from trainables.chronos2.tasks import COVARIATES, LEAST_CONTEXT, make_task, named_groups
+from trainables.chronos2.tasks import COVARIATES, LEAST_CONTEXT, NAMED, make_task, named_groups
 from trainables.contract import Parameter, TrainableError
 from trainables.exported import ExportError
 from trainables.forecast import guard
@@ -34,7 +34,7 @@ PARAMETERS: Final = (
     Parameter("context", 512, "int", LEAST_CONTEXT, 8192, unit="bars", doc="longest context"),
     Parameter("preaug", "baseline", "text", doc="what is done to prices before the model sees them"),
     Parameter("covariates", "none", "choice", choices=tuple(COVARIATES), doc="past covariates from raw prices"),
-    Parameter("grouping", "none", "choice", choices=("none", "majors"), doc="symbols that attend to each other"),
+    Parameter("grouping", "none", "choice", choices=NAMED, doc="symbols that attend to each other"),
     Parameter("batch_rows", 64, "int", 1, 65536, unit="rows", doc="rows of the model's batches; another number is another rounding"),
     Parameter("device", "auto", "text", doc="cpu, cuda, cuda:1; auto is a card if there is one"),
 )
@@ -48,7 +48,7 @@ class Chronos2(Forecaster):
     """Zero-shot or fine-tuned Chronos-2, in float32.
 
     Symbols of a group are forecast together on their common bars, at the same issue time, and never with another issue time (SPEC J3).
-    Groups follow from names alone: what a symbol's later bars are must not decide how it was forecast before.
+    Groups follow from names and asset classes: what a symbol's later bars are must not decide how it was forecast before.
     """
 
     name = "chronos2"
@@ -74,7 +74,7 @@ class Chronos2(Forecaster):
             context: Longest context in bars; symbols with fewer are forecast from an eighth of it, 16 bars at least.
             preaug: As `preaug.parse` reads it.
             covariates: Key of `tasks.COVARIATES`.
-            grouping: "none" or "majors".
+            grouping: Of `tasks.NAMED`.
             batch_rows: As in `forecast.forecast_alike`.
             device: Where the model runs; not part of what identifies a table: rows of a card and of a CPU differ by rounding (1e-6).
             horizons: Bars ahead.
@@ -88,9 +88,9 @@ class Chronos2(Forecaster):
         for parameter in PARAMETERS:
             if parameter.name in given:
                 parameter.check(given[parameter.name], f"chronos2.{parameter.name}")
-        if grouping not in ("none", "majors"):
+        if grouping not in NAMED:
             why = "; correlation groups are chosen on a train window, which a forecaster has not" if grouping == "correlation" else ""
-            raise TrainableError(f"chronos2.grouping: {grouping!r} is not allowed; give none or majors{why}")
+            raise TrainableError(f"chronos2.grouping: {grouping!r} is not allowed; give one of {', '.join(NAMED)}{why}")
         self.model, self.adapter, self.context = model, adapter, int(context)
         self.covariates, self.grouping, self.batch_rows, self.device = covariates, grouping, int(batch_rows), device
         self.horizons = checked_horizons(horizons, "chronos2.horizons")
@@ -170,7 +170,7 @@ class Chronos2(Forecaster):
 
     def groups(self, panel: Panel) -> list[tuple[int, ...]]:
         """Each symbol alone, or the majors by base symbol (SPEC C.2)."""
-        return [tuple(group) for group in named_groups(panel.symbols, self.grouping)]
+        return [tuple(group) for group in named_groups(panel, self.grouping)]
 
     def bars(self, panel: Panel, columns: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
         """Adds volumes where a covariate is made of them."""

@@ -30,7 +30,8 @@ COVARIATES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "all": ("volume", "log_volume", "return_1h", "range_pct", "body_pct"),
     }
 )
-GROUPINGS: Final = ("none", "majors", "correlation")
+NAMED: Final = ("none", "majors", "all")  # groupings that follow from what symbols are, and not from their bars
+GROUPINGS: Final = (*NAMED, "correlation")
 MAJORS: Final = (("BTC", "ETH"), ("SOL", "LINK", "UNI", "AVAX", "DOT", "AAVE"))  # SPEC C.2
 PATCH: Final = 16  # bars of a patch of the published model
 LEAST_CONTEXT: Final = PATCH  # bars; less says nothing about scale
@@ -165,8 +166,8 @@ def make_tasks(
         window: Panel rows that may be seen: history, training and what is forecast.
         train: Panel rows, inside `window`, for training and for choosing groups.
         covariates: `none`, `returns` or `all` (SPEC C.1).
-        grouping: `none`: every symbol alone. `majors`: the groups of SPEC C.2, by base symbol. `correlation`: clusters of close
-            returns in the train window, never across asset classes: stocks and coins share few bars.
+        grouping: `none`: every symbol alone. `majors`: the groups of SPEC C.2, by base symbol. `all`: one group of each asset class.
+            `correlation`: clusters of close returns in the train window, never across asset classes: stocks and coins share few bars.
         clusters: Most clusters of `correlation`, per asset class.
         patch: Patch length of the model; a group with fewer than 8 patches of common training bars falls apart (SPEC C.2).
 
@@ -293,15 +294,20 @@ def _covariates(panel: Panel, column: int, rows: np.ndarray) -> dict[str, np.nda
 
 def _groups(panel: Panel, train: Window, grouping: str, clusters: int) -> list[list[int]]:
     """Panel columns of each group, in the order of their first symbol."""
-    return sorted(_clusters(panel, train, clusters)) if grouping == "correlation" else named_groups(panel.symbols, grouping)
+    return sorted(_clusters(panel, train, clusters)) if grouping == "correlation" else named_groups(panel, grouping)
 
 
-def named_groups(symbols: Sequence[str], grouping: str) -> list[list[int]]:
-    """Returns the groups that follow from names alone, "none" or "majors": columns of each, in the order of their first symbol."""
-    bases = [base_symbol(symbol) for symbol in symbols]
-    named = [[c for c, base in enumerate(bases) if base in group] for group in MAJORS] if grouping == "majors" else []
+def named_groups(panel: Panel, grouping: str) -> list[list[int]]:
+    """Returns the groups of one of `NAMED`: columns of each, in the order of their first symbol. No bar is looked at."""
+    named: list[list[int]] = []
+    if grouping == "majors":
+        bases = [base_symbol(symbol) for symbol in panel.symbols]
+        named = [[c for c, base in enumerate(bases) if base in group] for group in MAJORS]
+    elif grouping == "all":
+        kinds = [asset.asset_class for asset in panel.assets]
+        named = [[c for c, kind in enumerate(kinds) if kind == each] for each in sorted(set(kinds))]
     taken = {c for group in named for c in group}
-    return sorted([group for group in named if group] + [[c] for c in range(len(symbols)) if c not in taken])
+    return sorted([group for group in named if group] + [[c] for c in range(len(panel.symbols)) if c not in taken])
 
 
 def base_symbol(symbol: str) -> str:

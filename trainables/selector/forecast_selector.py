@@ -13,7 +13,7 @@ import pandas as pd
 from results.metrics import Metric
 from trainables.chronos2.model import located
 from trainables.chronos2.preaug import PREAUGS
-from trainables.chronos2.tasks import COVARIATES, LEAST_CONTEXT
+from trainables.chronos2.tasks import COVARIATES, LEAST_CONTEXT, NAMED
 from trainables.contract import Context, Evaluation, Parameter, Prepared, TrainableError
 from trainables.forecast import HORIZONS, MINIMUM, Forecaster, Forecasts, issue, make_forecaster
 from trainables.forecast.forecaster import FORECASTERS
@@ -35,7 +35,7 @@ FORECAST_PARAMETERS: tuple[Parameter, ...] = (
     Parameter("context", 256, "int", LEAST_CONTEXT, 65_536, unit="bars", doc="bars the model sees (forecaster chronos2)"),
     Parameter("preaug", "baseline", "choice", choices=tuple(PREAUGS), doc="what is done to prices first (forecaster chronos2)"),
     Parameter("covariates", "none", "choice", choices=tuple(COVARIATES), doc="past covariates (forecaster chronos2)"),
-    Parameter("grouping", "none", "choice", choices=("none", "majors"), doc="symbols forecast together (forecaster chronos2)"),
+    Parameter("grouping", "none", "choice", choices=NAMED, doc="symbols forecast together (forecaster chronos2)"),
     Parameter("horizon", 1, "int", min(HORIZONS), max(HORIZONS), unit="bars", doc="how far ahead the forecast behind an order looks"),
 )
 _OWN = tuple(p.name for p in FORECAST_PARAMETERS)

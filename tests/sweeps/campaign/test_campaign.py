@@ -19,7 +19,7 @@ from search_spaces import Space
 from sweeps.campaign.carry import Winner, _apply, prepare, winners
 from sweeps.campaign.compare import compare
 from sweeps.campaign.conduct import Conduct
-from sweeps.campaign.spec import Campaign, Carry, Stage, library, load
+from sweeps.campaign.spec import LIBRARY, Campaign, Carry, Stage, library, load
 from sweeps.home import LEDGER
 from sweeps.lanes.several import Driver, Job
 from sweeps.runner import run
@@ -92,11 +92,26 @@ def test_what_is_wrong_is_said_with_its_line(text: str, message: str, tmp_path: 
 
 
 def test_campaigns_of_the_library_are_made_of_studies_that_exist() -> None:
-    assert "pnl_plan" in library()
+    assert {"pnl_plan", "cross_learning"} <= set(library())
     for path in library().values():
         made = load(path)
         for stage in made.stages.values():
             assert Study.load(stage.study, stage.overrides).trainable
+
+
+def test_stages_of_cross_learning_differ_from_its_baseline_in_what_they_are_called_for_alone() -> None:
+    made = load("cross_learning")
+    studies = {name: Study.load(stage.study, stage.overrides) for name, stage in made.stages.items()}
+    base = studies[made.baseline]
+    assert base.fixed["grouping"] == "none" and Space.parse(base.space).size == 8
+    for name, grouping in (("majors", "majors"), ("together", "all"), ("tuned_alone", "none"), ("tuned_groups", None)):
+        study = studies[name]
+        assert (study.data, study.protocol, study.space, study.settings) == (base.data, base.protocol, base.space, base.settings)
+        assert study.fixed == {key: value for key, value in {**base.fixed, "grouping": grouping}.items() if value is not None}
+    alone, groups = studies["tune_alone"], studies["tune_groups"]
+    assert {**groups.fixed, "grouping": "none"} == alone.fixed and groups.space["learning_rate"] == alone.space["learning_rate"]
+    assert set(groups.space["grouping"]) == {"majors", "all"}, "what a forecaster cannot forecast with is not to be carried to it"
+    assert (alone.data, alone.settings, alone.seed) == (groups.data, groups.settings, groups.seed)
 
 
 def test_winners_are_written_into_the_next_study_and_the_same_results_give_the_same_file(searched: tuple[Campaign, Path]) -> None:
@@ -252,3 +267,38 @@ def test_the_command_runs_all_stages_and_asked_again_has_nothing_to_do(tmp_path:
     before = call(tmp_path, ["verify", "small.narrow"]).stdout
     again = call(tmp_path, ["campaign", "run", "c.yaml"])
     assert again.returncode == 0 and call(tmp_path, ["verify", "small.narrow"]).stdout == before
+
+
+def test_the_plan_of_cross_learning_is_shown_without_running_anything(tmp_path: Path) -> None:
+    shown = call(tmp_path, ["campaign", "show", "cross_learning"])
+    assert shown.returncode == 0, shown.stderr
+    rows = {line.split()[0]: line for line in shown.stdout.splitlines() if line.strip()}
+    assert "tune_alone" in rows["tuned_alone"] and "weights as settings.adapter of the best of tune_alone" in shown.stdout
+    assert "grouping, weights as settings.adapter of the best of tune_groups" in shown.stdout
+    assert "–" in rows["alone"] and "–" in rows["together"] and not list(tmp_path.iterdir())
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_cross_learning_runs_through_and_hands_on_weights_and_grouping(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    plan = yaml.safe_load((LIBRARY / "cross_learning.yaml").read_text())
+    plan["set"] |= {"data.bars": 2400, "data.symbols": ["BTCUSD", "ETHUSD", "SOLUSD"], "protocol.folds": 1}
+    for stage in plan["stages"].values():
+        sets = stage["set"]
+        if stage["study"] == "lora_groups":
+            sets["settings"] |= {"eval_every": 2, "origins": 10}
+            sets["fixed"] |= {"steps": 2, "context": 64, "rank": 8}
+            sets["space"]["learning_rate"] = [1e-3]
+        else:
+            sets["fixed"]["context"] = 64
+            sets["space"] = {"min_edge": [0.0, 0.001]}
+    write(tmp_path, yaml.safe_dump(plan, sort_keys=False))
+    done = call(tmp_path, ["campaign", "run", "c.yaml"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = {each.stage: each for each in compare(load(tmp_path / "c.yaml"), tmp_path / "runs")}
+    assert [each.trials for each in found.values()] == [2, 2, 2, 1, 2, 2, 2]
+    for stage in ("majors", "together", "tuned_alone", "tuned_groups"):
+        assert found[stage].days >= 30 and found[stage].low <= found[stage].gain <= found[stage].high
+    carried = Study.load(tmp_path / "runs" / "cross_learning.campaign" / "tuned_groups.yaml")
+    assert carried.fixed["grouping"] in ("majors", "all") and (Path(carried.settings["adapter"]) / "run_metadata.json").is_file()

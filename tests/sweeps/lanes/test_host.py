@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from cluster.lanes import Lane, ranges, visible_cores
+from sweeps.cli import app
+from sweeps.commands.lanes import lanes_of
 from sweeps.lanes.host import Host, deal, load
+from sweeps.study import Study
 from sweeps.study_yaml import StudyError
 
 FIRST = visible_cores()[0]
@@ -46,8 +52,6 @@ def test_without_a_host_file_there_are_no_lanes(tmp_path: Path, monkeypatch: pyt
         ("lanes:\n  a: {}", "line 2: lanes.a: give its cores, such as cores: 0-3"),
         ("lanes:\n  a: {cores: x}", "line 2: lanes.a.cores: give numbers such as 0-3"),
         ("lanes:\n  a: {cores: 0-999999999}", "0-999999999 is no range of numbers"),
-        ("lanes:\n  a: {cores: 90000}", "line 2: lanes.a: this process may use cores? .*, not 90000"),
-        (f"lanes:\n  a: {{cores: {FIRST}, cards: 0}}", "there is no card 0; the machine has none; logical_cards: 2"),
         (f"lanes:\n  a: {{cores: {FIRST}, share: 0.5}}", "a share of no card"),
         (f"logical_cards: 1\nlanes:\n  a: {{cores: {FIRST}, cards: 0, share: 1.5}}", "give a part of a card, above 0 and at most 1"),
         (f"lanes:\n  a: {{cores: {FIRST}}}\n  b: {{cores: {FIRST}}}", f"line 3: core {FIRST} is in lane a and in lane b"),
@@ -60,6 +64,37 @@ def test_what_is_wrong_is_said_with_its_line(text: str, message: str, tmp_path: 
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     with pytest.raises(StudyError, match=message):
         host(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    ("lane", "message"),
+    [
+        ("{cores: 90000}", "line 2: lanes.far: this process may use cores? .*, not 90000"),
+        (f"{{cores: {FIRST}, cards: 0}}", "there is no card 0; the machine has none; logical_cards: 2"),
+    ],
+)
+def test_a_lane_that_is_not_there_stops_who_would_run_in_it_and_nobody_else(
+    lane: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    monkeypatch.delenv("ALPHASWEEP_LANE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    made = host(tmp_path, f"lanes:\n  far: {lane}\nstudies: {{selector_wide: far}}\n")
+    alone, wide = Study.load("selector_grid"), Study.load("selector_wide")
+    assert lanes_of(["selector_grid"], [alone], None) == [None]
+    for asked, studies in (
+        (["selector_grid@far"], [alone]),
+        (["selector_wide"], [wide]),
+        (["selector_grid", "selector_wide"], [alone, wide]),
+    ):
+        with pytest.raises(StudyError, match=message):
+            lanes_of(asked, studies, None)
+    two = [alone, alone.model_copy(update={"name": "second"})]
+    assert all(dealt.cores for dealt in deal([(study.name, False) for study in two], made)), "others share what is there"
+    shown = CliRunner().invoke(app, ["cluster", "lanes"])
+    assert shown.exit_code == 0 and re.search(message, shown.output) and "far" in shown.output
+    found = {each["what"]: each for each in json.loads(CliRunner().invoke(app, ["doctor", "--json"]).stdout)}
+    assert found["lanes"]["state"] == "warning" and re.search(message, found["lanes"]["found"])
 
 
 def test_shares_of_a_card_may_not_add_up_to_more_than_the_card(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -198,10 +198,10 @@ def test_report_at_the_command_line(grid: Path, command: Command, tmp_path: Path
     assert done.code == 0 and f"Written to {grid / 'report.html'}" in done.out
     assert shown == [(grid / "report.html").absolute().as_uri()]
     to = tmp_path / "elsewhere.html"
-    assert command("report", "made", "--dir", grid.parent, "--out", to, "--top", 3).code == 0
+    assert command("report", "made", "--dir", grid.parent, "--to", to, "--top", 3).code == 0
     assert len(figure(to.read_text(), "accounts")["data"]) == 2 * 4
-    assert command("report", "made", "--dir", grid.parent, "--out", tmp_path / "x.txt").code == 2
-    assert command("report", "made", "--dir", grid.parent, "--out", tmp_path / "no" / "x.html").code == 2
+    assert command("report", "made", "--dir", grid.parent, "--to", tmp_path / "x.txt").code == 2
+    assert command("report", "made", "--dir", grid.parent, "--to", tmp_path / "no" / "x.html").code == 2
     assert "Did you mean 'made'" in command("report", "mad", "--dir", grid.parent).err
 
 

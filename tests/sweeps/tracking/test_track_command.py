@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +97,43 @@ def test_while_another_process_writes_it_says_so(here: Path, command: Any) -> No
     assert lock.take()
     outcome = command("track", "sync", "toy", "--dir", here, "--tracker", "jsonl")
     lock.release()
-    assert outcome.code == 2 and "is writing to its trackers" in outcome.err
+    assert outcome.code == 2 and "is writing to its trackers" in outcome.err and "--wait" in outcome.err
+
+
+def syncing(here: Path) -> subprocess.Popen[str]:
+    words = ["track", "sync", "toy", "--dir", str(here), "--tracker", "jsonl", "--wait"]
+    path = os.pathsep.join([str(Path(__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
+    return subprocess.Popen(
+        [sys.executable, "-m", "sweeps.cli", *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def test_asked_to_wait_it_says_for_whom_and_writes_when_that_one_has_ended(here: Path) -> None:
+    lock = WriterLock(here / "toy")
+    assert lock.take()
+    with syncing(here) as waiting:
+        assert waiting.stdout is not None
+        assert waiting.stdout.readline().strip() == f"toy: waiting for process {os.getpid()}, which is writing to its trackers"
+        assert not events(here / "toy").exists() and waiting.poll() is None
+        lock.release()
+        said, failed = waiting.communicate(timeout=60)
+    assert waiting.returncode == 0 and "written, checked" in said, failed
+    assert events(here / "toy").read_text().count('"event": "point"') == 12
+
+
+def test_whoever_has_waited_enough_ends_it_with_ctrl_c_and_nothing_is_written(here: Path) -> None:
+    lock = WriterLock(here / "toy")
+    assert lock.take()
+    with syncing(here) as waiting:
+        assert waiting.stdout is not None and "waiting" in waiting.stdout.readline()
+        waiting.send_signal(signal.SIGINT)
+        _, said = waiting.communicate(timeout=60)
+    lock.release()
+    assert waiting.returncode == 130 and said.strip() == (
+        f"Interrupted. Nothing was written by this command, and process {os.getpid()} goes on."
+    )
+    assert not events(here / "toy").exists() and not (here / "toy" / FOLDER / "settings.json").exists()
 
 
 @pytest.mark.ray
