@@ -25,7 +25,7 @@ test: $(VENV)/.ready      ## set up, then run the tests
 	$(BIN)/python -m pytest -m "not slow" $(AT_ONCE)
 
 slow: $(VENV)/.ready      ## the tests that take minutes
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow $(AT_ONCE)
 
 oracle: $(VENV)/.ready    ## compare with backtesting.py and vectorbt (installs them)
 	$(BIN)/python -m pip install -q -c constraints.txt -e '.[bench]'

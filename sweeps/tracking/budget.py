@@ -6,12 +6,14 @@ A low priority is not enough: what runs in the moments a run leaves free shares 
 from __future__ import annotations
 
 import os
+import threading
 import time
 from contextlib import suppress
 from pathlib import Path
 from resource import RUSAGE_CHILDREN, RUSAGE_SELF, getrusage
 from typing import Final
 
+from cluster import quotas
 from sweeps.tracking.priority import descendants
 
 SHARE: Final = 0.02  # of the time of all processors
@@ -32,23 +34,33 @@ class Budget:
     """
 
     def __init__(self, share: float = SHARE) -> None:
-        # What a run is given, too: it and its writer are started with the same processors.
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        self._rate = share * cores
+        # What a run is given, too: it and its writer are started with the same processors, and share a container's quota.
+        cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        self._rate = share * min(cores, quotas.cpus() or cores)
         self._began, self._before = time.monotonic(), 0.0  # what starting the process took counts
-        self._looked, self._used = -_GLANCE, 0.0
+        self._looked, self._used, self._promised = -_GLANCE, 0.0, 0.0
+        self._guard = threading.Lock()
 
     def restart(self) -> None:
         """Forgets what was saved up and used."""
-        self._began, self._before, self._looked = time.monotonic(), used(), -_GLANCE
+        with self._guard:
+            self._began, self._before = time.monotonic(), used()
+            self._looked, self._used, self._promised = -_GLANCE, 0.0, 0.0
 
     def allows(self, seconds: float = 0.0) -> bool:
-        """Whether so much may be used now."""
+        """Whether so much may be used now; if so, it is promised: what is allowed next has to be saved up beside it."""
         if self._rate <= 0.0:
             return True
-        if (now := time.monotonic()) - self._looked >= _GLANCE:  # asking costs something, too
-            self._used, self._looked = used() - self._before, now
-        return (now - self._began) * self._rate - self._used >= seconds
+        with self._guard:
+            now = time.monotonic()
+            if now - self._looked >= _GLANCE:  # asking costs something, too
+                found = used() - self._before
+                self._promised = max(0.0, self._promised - (found - self._used))  # part of it has been used meanwhile
+                self._used, self._looked = found, now
+            if (now - self._began) * self._rate - self._used - self._promised < seconds:
+                return False
+            self._promised += seconds
+            return True
 
 
 def used() -> float:

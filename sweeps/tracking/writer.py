@@ -97,7 +97,8 @@ class Writer:
         return all(work.state.state == WRITTEN for work in self._work)
 
     def _follow(self, work: _Work) -> None:
-        self._afford(work, budget.TELLS + (budget.CLIENT if work.name in NEEDS else 0.0))
+        begins = budget.TELLS + (budget.CLIENT if work.name in NEEDS else 0.0)
+        self._afford(work, begins)
         from results.secrets import redacted
         from sweeps.tracking.follow import Follower, GoneError
         from sweeps.tracking.registry import NotInstalledError
@@ -136,6 +137,7 @@ class Writer:
             pause = PAUSES[min(failures, len(PAUSES) - 1)]
             failures += 1
             self._pause(pause)
+            self._afford(work, begins)
         work.ended = True
 
     def _busy(self) -> bool:

@@ -42,6 +42,22 @@ class Slow(JsonLines):
         super().point(point)
 
 
+class Burns(JsonLines):
+    def point(self, point):
+        until = time.process_time() + 0.3
+        while time.process_time() < until:
+            pass
+        super().point(point)
+
+
+class Refuses(JsonLines):
+    tries = 0
+
+    def open(self):
+        type(self).tries += 1
+        raise ConnectionError("no route to host")
+
+
 class Mute:
     name = "mute"
 

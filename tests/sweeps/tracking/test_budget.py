@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster import quotas
 from sweeps.tracking.budget import Budget, used
 
 CORES = len(os.sched_getaffinity(0))
@@ -42,6 +43,24 @@ def test_what_is_saved_up_grows_with_time_and_what_is_used_has_to_be_saved_up_ag
 def test_nothing_is_allowed_before_it_is_saved_up_and_a_share_of_nothing_is_no_bound() -> None:
     assert not Budget(1e-6).allows(0.1)
     assert Budget(0.0).allows(1e9)
+
+
+def test_what_is_allowed_to_one_is_not_allowed_to_another_as_well() -> None:
+    budget = Budget(0.1 / CORES)
+    budget.restart()
+    until = time.monotonic() + 60
+    while not budget.allows(0.05):
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    assert not budget.allows(0.05)
+
+
+def test_a_containers_quota_bounds_what_the_share_is_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(quotas, "cpus", lambda: CORES / 1000)
+    budget = Budget(1.0)
+    budget.restart()
+    time.sleep(0.1)
+    assert not budget.allows(0.1)
 
 
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="the system does not say who started whom")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import signal
@@ -246,6 +247,49 @@ def test_beside_a_session_no_more_is_used_than_was_saved_up_and_after_it_all_is_
     made.rest()
     assert made.wait(PATIENCE)
     assert_whole(home)
+
+
+@pytest.mark.slow
+def test_what_a_tracker_takes_to_follow_a_session_stays_within_the_budget(
+    tmp_path: Path, trackers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(beside, "SHARE", 0.4 / len(os.sched_getaffinity(0)))  # two fifths of a second a second
+    home, name = tmp_path / "live", "bad_trackers:Burns"  # which takes a whole one
+    ledger = make_study(home)
+    deliver(ledger, range(40))
+    began = time.monotonic()
+    made = beside.Beside.start(home, {name: {}}, stepping=False)
+    assert made.process is not None
+    until(lambda: len(lines(home, "point")) >= 3)
+    time.sleep(4.0)
+    took = processor_time(made.process.pid)
+    assert took <= 0.4 * (time.monotonic() - began) + 0.6  # a point more than was saved up, and a look that is a moment old
+    assert len(lines(home, "point")) < 40
+    ledger.close()
+    made.rest()
+    assert made.wait(PATIENCE)
+    assert_whole(home)
+
+
+@pytest.mark.slow
+def test_a_tracker_that_fails_is_not_begun_again_before_that_can_be_paid_for(
+    tmp_path: Path, trackers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "PAUSES", (0.01,))
+    refuses = importlib.import_module("bad_trackers").Refuses
+    home = tmp_path / "live"
+    ledger = make_study(home)
+    allowed = Budget(1.0 / len(os.sched_getaffinity(0)))  # a second a second, and beginning takes one and a half
+    allowed.restart()
+    made = Writer(home, Wanted({"bad_trackers:Refuses": {}}), grace=0.5, budget=allowed)
+    working = threading.Thread(target=made.run)
+    working.start()
+    time.sleep(6.0)
+    tries = refuses.tries
+    ledger.close()
+    working.join(PATIENCE)
+    assert 1 <= tries <= 5  # more than twenty otherwise
+    assert refuses.tries > tries, "at rest there is nothing to wait for"
 
 
 def test_a_study_that_took_the_place_of_the_one_meant_is_not_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
