@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from cluster.cache import Store
+from cluster.cache.outputs import session_of
 from results import Ledger
 from results.constraints import constraints_of
 from results.leaderboard import LEGACY_LABEL, profile
@@ -29,8 +30,9 @@ from sweeps.search import Search
 from sweeps.steps import StepEvaluator
 from sweeps.study import Study, StudyError
 from trainables.contract import Prepared
+from trainables.outputs import hosted
 from trainables.stepping import Stepping
-from trainables.tables import Tables, offered
+from trainables.tables import Tables
 
 RESULT = "holdout_result"
 REPORT = "report.json"
@@ -89,7 +91,8 @@ def promote(
         StudyError: No holdout, one that was opened before, a legacy study, other data than the search's, or a trial that was not
             completed.
     """
-    with Ledger.open(home / LEDGER) as ledger, offered(tables or Store()):
+    store = Store()
+    with Ledger.open(home / LEDGER) as ledger, session_of(store) as built, hosted(tables or store, built):
         header = ledger.header
         if profile(header) == "legacy":
             raise StudyError(f"{home.name}: {LEGACY_LABEL}; legacy results contain look-ahead and cannot be promoted")

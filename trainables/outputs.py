@@ -34,15 +34,17 @@ class Outputs(Protocol):
         ...
 
 
-class _OfThisProcess:
+class OfThisProcess:
     """Outputs in a temporary folder that goes with the process."""
 
     def __init__(self) -> None:
+        """Makes nothing yet."""
         self._place: tempfile.TemporaryDirectory[str] | None = None
         self._locks: dict[str, threading.Lock] = {}
         self._guard = threading.Lock()
 
     def folder(self, key: str, build: Build, stage: str = "", about: Mapping[str, Any] | None = None) -> Path:
+        """Returns the folder of a key, calling `build` if it is not there; see `folder`."""
         with self._guard:
             if self._place is None:
                 self._place = tempfile.TemporaryDirectory(prefix="alphasweep-outputs-")
@@ -60,11 +62,12 @@ class _OfThisProcess:
             return place
 
     def is_building(self, key: str) -> bool:
+        """Returns whether another thread is building a key."""
         lock = self._locks.get(key)
         return lock is not None and lock.locked()
 
 
-_own = _OfThisProcess()
+_own = OfThisProcess()
 _host: Outputs = _own
 
 

@@ -2,12 +2,11 @@
 
 They lie among the tables, under `outputs/<key>`, and share their limit, locks and eviction. `about.json` names every file with its
 checksum, so that what is damaged is built again. Of a session that many workers share is kept, as long as it lasts, what was used,
-what failed and what killed its builder: nobody tries the same again for each configuration. Nothing in it needs Ray.
+what failed and what killed its builder (`marks`): nobody tries the same again for each configuration. Nothing in it needs Ray.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -18,48 +17,29 @@ import uuid
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
 from cluster.cache import evict
 from cluster.cache.answers import Building
+from cluster.cache.builds import Built, built_of, record, recorded
 from cluster.cache.folder import ABOUT, Folder
-from cluster.cache.lock import FileLock
+from cluster.cache.marks import SESSIONS, Marks, listed, told
 from cluster.cache.records import CacheError
 from cluster.cache.seal import damage, sealed, written
 from cluster.cache.segment import sync_folder
+from cluster.cache.settings import amount
 from cluster.cache.store import Store
+
+__all__ = ["CONTENT", "DRAFTS", "KIND", "SESSIONS", "Built", "DiskOutputs", "OutputUse", "session_of"]
 
 KIND: Final = "outputs"
 CONTENT: Final = "content"
-LOG: Final = "builds.jsonl"
 DRAFTS: Final = ".drafts"
-SESSIONS: Final = ".sessions"
 MOST_LOST: Final = 2  # builders of the same output that died, after which it is tried by no third in the same session
 _FORMAT: Final = 1
-
-
-@dataclass(frozen=True)
-class Built:
-    """An output that somebody built.
-
-    Attributes:
-        key: Whose.
-        stage: Who made it, for people.
-        seconds: How long that took.
-        pid: Process that did.
-        session: In which run; "" for none.
-        build: Names this very build.
-    """
-
-    key: str
-    stage: str
-    seconds: float
-    pid: int
-    session: str
-    build: str
 
 
 @dataclass(frozen=True)
@@ -87,24 +67,24 @@ class DiskOutputs:
     On a cluster whose nodes share no disk each node has outputs of its own.
     """
 
-    def __init__(self, root: Path | None = None, limit: int | None = None, session: str = "") -> None:
+    def __init__(self, root: Path | None = None, limit: int | None = None, session: str = "", aside: bool = False) -> None:
         """Begins with nothing at hand.
 
         Args:
             root: Of the cache; default the user's.
             limit: Bytes of the whole cache.
             session: Run that remembers what failed; "" is none.
+            aside: Whether that is remembered outside the cache.
         """
         self._store, self.session = Store(root, limit), session
+        self.marks = Marks(self.root, session, aside)
         self._known: dict[str, Path] = {}  # checked in this process
-        self._aside: tempfile.TemporaryDirectory[str] | None = None
+        self._own: tempfile.TemporaryDirectory[str] | None = None
+        self._swept = False
 
-    def __getstate__(self) -> tuple[Path, int, str]:
+    def __reduce__(self) -> Any:
         """Leaves behind what belongs to a process."""
-        return self.root, self._store.limit, self.session
-
-    def __setstate__(self, state: tuple[Path, int, str]) -> None:
-        self.__init__(*state)  # type: ignore[misc]
+        return DiskOutputs, (self.root, self._store.limit, self.session, self.marks.aside)
 
     @property
     def root(self) -> Path:
@@ -124,7 +104,7 @@ class DiskOutputs:
         """
         if not re.fullmatch(r"[0-9a-f]{8,64}", key):
             raise CacheError(f"{stage or 'output'}: {key!r} is not a key; give hexadecimal digits")
-        if (known := self._known.get(key)) is not None and known.is_dir():
+        if (known := self._known.get(key)) is not None and _is_dir(known):
             return known
         self._store.hold(key)  # first: what is found below is not evicted any more
         found = self._found(key)
@@ -136,8 +116,14 @@ class DiskOutputs:
                     self._refuse(key, alone=True)
                     found = self._build(key, build, stage, dict(about or {}))
         self._known[key] = found
-        self._mark(f"{key}.used")
+        said = Folder(self._place(key)).about()[0] or {}
+        self.marks.put(f"{key}.used", stage=stage or str(said.get("stage", "")), seconds=said.get("seconds", 0.0))
         return found
+
+    def look(self, key: str) -> Path | None:
+        """Returns the folder of a key if it is there, every file as it was written; holds, builds and notes nothing."""
+        kept = Folder(self._place(key))
+        return kept.path / CONTENT if _is_dir(kept.path) and not self._damage(kept) else None
 
     def is_building(self, key: str) -> bool:
         """Returns whether somebody builds a key, or looks just now whether somebody does."""
@@ -146,26 +132,19 @@ class DiskOutputs:
     def building(self) -> list[Building]:
         """Returns what this session is building."""
         made = []
-        for path in self._marks("*.begun"):
-            with suppress(OSError, ValueError):
-                said = json.loads(path.read_text())
-                if self.is_building(path.name.partition(".")[0]):
+        for path in self.marks.find("*.begun"):
+            with suppress(ValueError, KeyError, TypeError):
+                said = told(path)
+                if self.is_building(_key(path)):
                     made.append(Building(f"{said['stage']} ({path.name[:8]})", 0, 0, time.time() - float(said["time"])))
         return made
 
     def builds(self) -> list[Built]:
-        """Returns every build that was finished, in the order they were, also of outputs that have since been removed."""
-        made: dict[str, Built] = {}
-        with suppress(OSError):
-            for line in (self.root / KIND / LOG).read_text(encoding="utf-8").splitlines():
-                with suppress(ValueError, TypeError):  # a line that a full disk has cut
-                    one = Built(**json.loads(line))
-                    made[one.build] = one
-        for place in self._places():  # a kill came between the folder and its line
-            said, _ = Folder(place).about()
-            if said is not None and said.get("build") not in made:
-                with suppress(KeyError, TypeError):
-                    made[said["build"]] = Built(**{name: said[name] for name in Built.__dataclass_fields__})
+        """Returns the builds that were finished, in the order they were, also of outputs that have since been removed."""
+        made = recorded(self.root / KIND)
+        for place in filter(_is_dir, listed(self.root / KIND)):  # a kill came between the folder and its line
+            if (one := built_of(Folder(place).about()[0] or {})) is not None:
+                made.setdefault(one.build, one)
         return list(made.values())
 
     def check(self, key: str) -> list[str]:
@@ -175,29 +154,29 @@ class DiskOutputs:
 
     def use(self) -> OutputUse:
         """Returns what this session had."""
-        if not any(self._marks("*")):
-            return OutputUse(notes=tuple(self.notes))
-        built = [one for one in self.builds() if self.session and one.session == self.session]
-        stages, seconds = {one.key: one.stage for one in built}, 0.0
-        for path in self._marks("*.used"):
-            key = path.name.partition(".")[0]
-            if key not in stages and (said := Folder(self._place(key)).about()[0]) is not None:
-                stages[key], seconds = str(said.get("stage", "")), seconds + float(said.get("seconds", 0.0))
-        notes = tuple(dict.fromkeys([*self.notes, *map(_said, self._marks("*.note"))]))
-        took = sum(one.seconds for one in built)
-        return OutputUse(_counted(stages.values()), _counted(one.stage for one in built), took, seconds, notes)
+        used = {_key(path): told(path) for path in self.marks.find("*.used")}
+        built = [(_key(path), told(path)) for path in self.marks.find("*.built")]
+        made = dict(built)
+        found = [said for key, said in used.items() if key not in made]
+        notes = dict.fromkeys([*self.notes, *(_message(path) for path in self.marks.find("*.note"))])
+        return OutputUse(
+            _counted({**made, **used}.values()),
+            _counted(made.values()),
+            sum(_seconds(said) for _, said in built),
+            sum(map(_seconds, found)),
+            tuple(notes),
+        )
 
     def sweep(self) -> None:
         """Removes what builders and sessions that were killed have left."""
-        for draft in _listed(self.root / DRAFTS):
+        self._swept = True
+        for draft in listed(self.root / DRAFTS):
             lock = evict.lock_of(self.root, draft.name.partition("-")[0], evict.BUILD)
             with suppress(OSError):  # a disk that knows no locks cannot say who is at work
                 if lock.take():
                     shutil.rmtree(draft, ignore_errors=True)
             lock.release()
-        for session in _listed(self.root / SESSIONS):
-            if not _session_lock(self.root, session.name).is_taken():
-                shutil.rmtree(session, ignore_errors=True)
+        self.marks.sweep()
 
     def close(self) -> None:
         """Lets what this process holds be evicted."""
@@ -209,13 +188,10 @@ class DiskOutputs:
     def _place(self, key: str) -> Path:
         return self.root / KIND / key
 
-    def _places(self) -> list[Path]:
-        return [path for path in _listed(self.root / KIND) if path.is_dir()]
-
     def _found(self, key: str) -> Path | None:
         """Returns a key's content if every file is as it was written."""
         kept = Folder(self._place(key))
-        if not kept.path.is_dir():
+        if not _is_dir(kept.path):
             return None
         if wrong := self._damage(kept):
             self._note(f"{wrong}; it is built again.")
@@ -233,96 +209,102 @@ class DiskOutputs:
             return f"{kept.path} cannot be read ({type(error).__name__})"
 
     def _build(self, key: str, build: Callable[[Path], None], stage: str, about: dict[str, Any]) -> Path:
-        draft, kept = self._draft(key)
-        content, began, start = draft / CONTENT, time.monotonic(), self._mark(f"{key}.{uuid.uuid4().hex}.begun", stage=stage)
+        if not self._swept:  # a node that runs no driver has nobody else to do so
+            self.sweep()
+        content, kept = self._draft(key)
+        began, start, done = time.monotonic(), self.marks.begun(key, stage), False
         try:
-            content.mkdir()
             build(content)
-            said = {
-                "format": _FORMAT,
-                "key": key,
-                "kind": KIND,
-                "spec": {"stage": stage, **about},
-                "columns": [],
-                "symbols": [],
-                "created": datetime.now(UTC).isoformat(timespec="seconds"),
-                "stage": stage,
-                "seconds": round(time.monotonic() - began, 3),
-                "pid": os.getpid(),
-                "host": socket.gethostname(),
-                "session": self.session,
-                "build": uuid.uuid4().hex,
-                "files": sealed(content),
-            }
-            written(draft / ABOUT, said)
-            return self._published(key, draft, said) if kept else content
+            done, seconds = True, round(time.monotonic() - began, 3)
+            made = self._kept(key, content, stage, about, seconds) if kept else content
+            self.marks.put(f"{key}.{uuid.uuid4().hex}.built", stage=stage, seconds=seconds)
+            return made
         except Exception as error:
-            self._mark(f"{key}.failed", message=str(error) or type(error).__name__)
+            if not (done and isinstance(error, OSError)):  # a disk that is full is no fault of the stage's
+                self.marks.put(f"{key}.failed", message=str(error) or type(error).__name__)
             raise
         finally:
             if start is not None:
-                start.unlink(missing_ok=True)
+                with suppress(OSError):
+                    start.unlink(missing_ok=True)
             if kept:
-                shutil.rmtree(draft, ignore_errors=True)
+                shutil.rmtree(content.parent, ignore_errors=True)
 
     def _draft(self, key: str) -> tuple[Path, bool]:
         """Returns a folder to build in, and whether what is built there can be kept."""
-        place = self.root / DRAFTS
+        draft = self.root / DRAFTS / f"{key}-{uuid.uuid4().hex}"
         try:
-            draft = place / f"{key}-{uuid.uuid4().hex}"
-            draft.mkdir(parents=True)
-            return draft, True
+            (draft / CONTENT).mkdir(parents=True)
+            return draft / CONTENT, True
         except OSError as error:
-            self._note(f"{self.root}: outputs are not kept ({error.strerror or error}); each process builds its own.")
-            self._aside = self._aside or tempfile.TemporaryDirectory(prefix="alphasweep-outputs-")
-            return Path(tempfile.mkdtemp(dir=self._aside.name)), False
+            shutil.rmtree(draft, ignore_errors=True)
+            self._note(_not_kept(self.root, error.strerror or str(error)))
+            return self._of_our_own(), False
 
-    def _published(self, key: str, draft: Path, said: Mapping[str, Any]) -> Path:
+    def _of_our_own(self) -> Path:
+        """Returns an empty folder that goes with this process."""
+        self._own = self._own or tempfile.TemporaryDirectory(prefix="alphasweep-outputs-")
+        return Path(tempfile.mkdtemp(dir=self._own.name))
+
+    def _kept(self, key: str, content: Path, stage: str, about: Mapping[str, Any], seconds: float) -> Path:
+        """Puts what was built among the outputs; where that cannot be done, where this process alone has it."""
+        said = {
+            "format": _FORMAT,
+            "key": key,
+            "kind": KIND,
+            "spec": {"stage": stage, **about},
+            "columns": [],
+            "symbols": [],
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "stage": stage,
+            "seconds": seconds,
+            "pid": os.getpid(),
+            "host": socket.gethostname(),
+            "session": self.session,
+            "build": uuid.uuid4().hex,
+        }
+        try:
+            said["files"] = sealed(content)
+            written(content.parent / ABOUT, said)
+            made, ours = self._published(key, content.parent)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            self._note(f"{self.root}: {stage or key} was built and could not be kept ({reason}); other processes build it again.")
+            return Path(shutil.move(content, self._of_our_own() / CONTENT))
+        if ours and (one := built_of(said)) is not None:
+            with suppress(OSError):
+                record(self.root, made.parent.parent, one)
+        if evict.total(self.root) > self._store.limit:
+            self._store.collect()
+            if evict.total(self.root) > self._store.limit:
+                self._note(f"{self.root} holds more than the {amount(self._store.limit)} it may: what is left is in use.")
+        return made
+
+    def _published(self, key: str, draft: Path) -> tuple[Path, bool]:
+        """Returns the content of a key, and whether it is the draft's."""
         place = self._place(key)
         place.parent.mkdir(parents=True, exist_ok=True)
         if place.exists():
             if (found := self._found(key)) is not None:  # on a disk without locks another process may have built the same
-                return found
+                return found, False
             Folder(place).discard(self.root)
         sync_folder(draft)
         os.rename(draft, place)
-        sync_folder(place.parent)
         with suppress(OSError):
-            line = json.dumps({name: said[name] for name in Built.__dataclass_fields__}) + "\n"
-            descriptor = os.open(place.parent / LOG, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
-            try:
-                os.write(descriptor, line.encode())  # one write: lines of several processes do not mix
-            finally:
-                os.close(descriptor)
-        if evict.total(self.root) > self._store.limit:
-            self._store.collect()
-        return place / CONTENT
+            sync_folder(place.parent)
+        return place / CONTENT, True
 
     def _refuse(self, key: str, *, alone: bool = False) -> None:
         """Raises what is known of a key in this session; what is left of its builders means something to who alone builds only."""
-        for path in self._marks(f"{key}.failed"):
-            raise CacheError(_said(path))
-        lost = list(self._marks(f"{key}.*.begun")) if alone else []
-        if len(lost) >= MOST_LOST:
+        for path in self.marks.find(f"{key}.failed"):
+            raise CacheError(_message(path))
+        if alone and len(self.marks.lost(key)) >= MOST_LOST:
             raise CacheError(f"building this output ({key[:8]}) killed its worker twice; it is not tried again in this run")
-
-    def _mark(self, name: str, **said: Any) -> Path | None:
-        """Keeps something for the other processes of the session."""
-        if not self.session:
-            return None
-        path = self.root / SESSIONS / self.session / name
-        with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            written(path, {"time": time.time(), **said}, synced=False)
-        return path
-
-    def _marks(self, pattern: str) -> Iterator[Path]:
-        return (self.root / SESSIONS / self.session).glob(pattern) if self.session else iter(())
 
     def _note(self, sentence: str) -> None:
         if sentence not in self.notes:
             self.notes.append(sentence)
-            self._mark(f"{uuid.uuid4().hex}.note", message=sentence)
+            self.marks.put(f"{uuid.uuid4().hex}.note", message=sentence)
 
 
 @contextmanager
@@ -336,48 +318,59 @@ def session_of(store: Store) -> Iterator[DiskOutputs]:
         What to offer to the driver and to workers; after the end it still answers `use`, of which nothing changes any more.
     """
     outputs = _Session(store.root, store.limit, uuid.uuid4().hex)
-    alive = _session_lock(store.root, outputs.session)
-    with suppress(OSError):
-        alive.take()
+    outputs.shut = outputs.marks.begin()
     outputs.sweep()
     try:
         yield outputs
     finally:
         outputs.last = outputs.use()
         outputs.close()
-        shutil.rmtree(store.root / SESSIONS / outputs.session, ignore_errors=True)
-        if alive.is_ours:
-            alive.path.unlink(missing_ok=True)
-        alive.release()
+        outputs.marks.forget()
 
 
 class _Session(DiskOutputs):
-    last: OutputUse | None = None
+    """A driver's.
 
-    def __reduce__(self) -> Any:
-        return DiskOutputs, (self.root, self._store.limit, self.session)
+    Attributes:
+        last: What was had, once it is over.
+        shut: Why the cache cannot be written.
+    """
+
+    last: OutputUse | None = None
+    shut = ""
 
     def use(self) -> OutputUse:
-        return self.last or super().use()
+        if self.last is not None:
+            return self.last
+        use = super().use()
+        # Who asks for no outputs need not hear of it; where nothing is remembered, nobody knows whether anybody asks.
+        if self.shut and (use.used or self.marks.mute):
+            use = replace(use, notes=tuple(dict.fromkeys([_not_kept(self.root, self.shut), *use.notes])))
+        return use
 
 
-def _session_lock(root: Path, session: str) -> FileLock:
-    return FileLock(root / evict.LOCKS / f"{session}.session")
+def _not_kept(root: Path, reason: str) -> str:
+    return f"{root}: outputs are not kept ({reason}); each process builds its own. Set ALPHASWEEP_CACHE to a folder that can be written."
 
 
-def _said(path: Path) -> str:
+def _key(mark: Path) -> str:
+    return mark.name.partition(".")[0]
+
+
+def _message(mark: Path) -> str:
+    return str(told(mark).get("message", "it failed before in this run"))
+
+
+def _seconds(said: Mapping[str, Any]) -> float:
+    return float(said.get("seconds", 0.0))
+
+
+def _counted(marks: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    return dict(Counter(str(said.get("stage", "")) for said in marks))
+
+
+def _is_dir(path: Path) -> bool:
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["message"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return "it failed before in this run"
-
-
-def _counted(stages: Iterable[str]) -> dict[str, int]:
-    return dict(Counter(stages))
-
-
-def _listed(path: Path) -> list[Path]:
-    try:
-        return sorted(path.iterdir())
-    except OSError:
-        return []
+        return path.is_dir()
+    except OSError:  # not for us
+        return False

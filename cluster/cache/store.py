@@ -56,7 +56,7 @@ class Store:
         self._asked: set[str] = set()
         self._described: set[str] = set()
         self._seen = Seen()
-        self._counting = threading.Lock()
+        self._counting, self._holding = threading.Lock(), threading.Lock()
 
     def read(self, table: TableLike, first: int, stop: int, build: Build) -> np.ndarray:
         """Returns rows [first, stop) of a table, building those that are not there, piece by piece; one process builds at a time.
@@ -180,11 +180,14 @@ class Store:
 
     def hold(self, key: str) -> None:
         """Keeps a key from being evicted until `close` or the end of the process; harmless when repeated."""
-        if key in self._held:
-            return
-        if not _may_open(len(self._held) + _OTHER_FILES):
-            self._note(f"{len(self._held):,} tables are held, more files than a process may open (ulimit -n): the others may be removed.")
-        else:
+        with self._holding:
+            if key in self._held:
+                return
+            if not _may_open(len(self._held) + _OTHER_FILES):
+                self._note(
+                    f"{len(self._held):,} tables are held, more files than a process may open (ulimit -n): the others may be removed."
+                )
+                return
             lock = evict.lock_of(self.root, key, evict.HOLD)
             while not self._take(lock, shared=True):  # somebody looks whether it is held, or evicts it
                 time.sleep(0.005)
@@ -192,8 +195,9 @@ class Store:
 
     def close(self) -> None:
         """Gives back what `hold` holds; the store can go on being used."""
-        while self._held:
-            self._held.popitem()[1].release()
+        with self._holding:
+            while self._held:
+                self._held.popitem()[1].release()
 
     def __enter__(self) -> Store:
         return self

@@ -36,7 +36,7 @@ PLAN_HELP = (
     "evaluated here, in seconds. Trials that report as they go, and trainables that read derived tables, are probed with --probe only. "
     "Ranges hold 90 % of what was measured.\n\n"
     "Early stopping is tried on learning curves on record, of studies whose trials were not stopped; docs/studies.md explains the table. "
-    "Nothing is written: no ledger, no lock, no table to the cache."
+    "Nothing is written: no ledger, no lock, no table or output to the cache."
 )
 
 
@@ -65,15 +65,16 @@ def plan(
 ) -> None:
     """Say what a study would take before anything is spent, and run nothing."""
     from cluster.cache import Store
+    from cluster.cache.outputs import DiskOutputs
     from sweeps.home import header_of
-    from sweeps.planning.probing import Borrowed
+    from sweeps.planning.probing import Borrowed, BorrowedOutputs
     from sweeps.planning.recorded import siblings
     from sweeps.search import Search
-    from trainables.tables import offered
+    from trainables.outputs import hosted
 
     loaded = load_study(study, [*(set_ or ()), *([f"search.trials={trials}"] if trials is not None else [])], dir)
     search = Search(loaded)
-    with offered(Borrowed(Store())), _told("loading data") as told:
+    with hosted(Borrowed(Store()), BorrowedOutputs(DiskOutputs())), _told("loading data") as told:
         with loaded.located():
             search.check()
             made = search.prepare()

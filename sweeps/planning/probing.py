@@ -13,9 +13,11 @@ import numpy as np
 
 from sweeps.planning.estimate import Pace, Span
 from sweeps.study import StudyError
+from trainables import outputs
 
 if TYPE_CHECKING:
     from cluster.cache import Store
+    from cluster.cache.outputs import DiskOutputs
     from trainables.stepping import Report
     from trainables.tables import Build, Table
 
@@ -175,3 +177,21 @@ class Borrowed:
             found.values.flags.writeable = False
             self._built[key] = found.values
         return self._built[key]
+
+
+class BorrowedOutputs:
+    """Outputs of stages taken from where they are kept, and built for this process where they are not: nothing is added to a cache."""
+
+    def __init__(self, kept: DiskOutputs):
+        self._kept, self._own = kept, outputs.OfThisProcess()
+        self._seen: dict[str, Path] = {}
+
+    def folder(self, key: str, build: outputs.Build, stage: str = "", about: Mapping[str, Any] | None = None) -> Path:
+        """Returns a folder, see `trainables.outputs.Outputs`."""
+        if key not in self._seen:
+            self._seen[key] = self._kept.look(key) or self._own.folder(key, build, stage, about)
+        return self._seen[key]
+
+    def is_building(self, key: str) -> bool:
+        """Returns False: a probe waits for nobody."""
+        return False

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from cluster.cache import Store
+from cluster.cache.outputs import session_of
 from cluster.session import check_address, ray_session
 from results import Ledger
 from results.constraints import constraints_of
@@ -35,6 +36,7 @@ from sweeps.walk import record
 from sweeps.walk.record import name_of
 from sweeps.walk.result import WalkResult, Windowed, most_frequent
 from trainables.contract import Checks, Prepared, check_config
+from trainables.outputs import hosted
 from trainables.stepping import Stepping
 from trainables.tables import offered
 from trainables.timeline import Timeline
@@ -226,7 +228,8 @@ class _Walked:
 
     def _evaluate(self, k: int, configs: Sequence[Config]) -> dict[str, Any]:
         study = self._as(k, scored_on(self.search.protocol, self.timeline, k))
-        with offered(Store()):
+        store = Store()
+        with session_of(store) as built, hosted(store, built):
             prepared = Search(study).prepare()
             if prepared.fingerprint != self.prepared.fingerprint:
                 raise StudyError(f"{self.study.name}: the data changed while the walk was under way; start over with --fresh")

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,13 @@ import yaml
 from cluster.cache.outputs import DiskOutputs
 from results import Ledger, ResultRow
 from sweeps import Study, run
+from sweeps.commands.cache import output_lines
 from sweeps.feed import Point
 from sweeps.prefixes import ByPrefix
+from sweeps.promote import promote
 from sweeps.runner import LEDGER, verify
+from sweeps.walk.forward import Walk, walk_forward
+from tests.cluster.cache.built import wait_for
 from tests.sweeps.toy_pipeline import PREFIXES, Toy, runs, spec
 
 
@@ -47,10 +50,10 @@ def at_work(count: Path) -> set[str]:
     return {name for name, n in runs(count, "begun").items() if n > runs(count)[name]}
 
 
-@pytest.mark.ray
-def test_64_configurations_of_four_stages_run_86_prefixes_and_not_256_stages(tmp_path: Path) -> None:
-    study = Study.parse(spec(tmp_path / "count", seconds=0.02))
-    made = run(study, tmp_path / "runs", slots=2)
+@pytest.mark.parametrize("here", [60.0, pytest.param(0.0, marks=[pytest.mark.slow, pytest.mark.ray])])
+def test_64_configurations_of_four_stages_run_86_prefixes_and_not_256_stages(tmp_path: Path, here: float) -> None:
+    study = Study.parse(spec(tmp_path / "count", seconds=0.0 if here else 0.02))
+    made = run(study, tmp_path / "runs", slots=2, here=here)
     assert made.tally.done == 64 and not made.tally.failed and verify(made.folder).ok
     assert runs(tmp_path / "count") == dict.fromkeys(PREFIXES, 1) and len(PREFIXES) == 2 + 4 + 16 + 64
     assert made.outputs.used == made.outputs.built == {"toy_pipeline.a": 2, "toy_pipeline.b": 4, "toy_pipeline.c": 16}
@@ -65,10 +68,9 @@ def test_64_configurations_of_four_stages_run_86_prefixes_and_not_256_stages(tmp
 def test_a_driver_killed_in_the_middle_of_a_stage_resumes_and_only_what_was_cut_short_runs_again(tmp_path: Path) -> None:
     count, file = tmp_path / "count", written(tmp_path, seconds=0.3)
     driver = start(file, tmp_path / "runs")
-    while not (sum(runs(count).values()) > 4 and at_work(count)) and driver.poll() is None:
-        time.sleep(0.01)
+    wait_for(lambda: driver.poll() is not None or (sum(runs(count).values()) > 4 and at_work(count)), 120)
     os.kill(driver.pid, signal.SIGKILL)
-    assert driver.wait() == -signal.SIGKILL, "it ended before it was killed: give it more to do"
+    assert driver.wait(60) == -signal.SIGKILL, "it ended before it was killed: give it more to do"
     cut = at_work(count)
     made = run(Study.load(file), tmp_path / "runs", slots=2)
     assert verify(made.folder).ok and not made.tally.failed
@@ -86,7 +88,7 @@ def test_a_driver_killed_in_the_middle_of_a_stage_resumes_and_only_what_was_cut_
 @pytest.mark.ray
 def test_two_studies_at_once_share_every_stage_but_the_last(tmp_path: Path) -> None:
     drivers = [start(written(tmp_path, name, seconds=0.2), tmp_path / name) for name in ("one", "two")]
-    assert [driver.wait() for driver in drivers] == [0, 0]
+    assert [driver.wait(300) for driver in drivers] == [0, 0]
     done = runs(tmp_path / "count")
     assert set(done) == PREFIXES
     assert all(n == (2 if name.startswith("d") else 1) for name, n in done.items()), done
@@ -169,6 +171,67 @@ def test_outputs_are_made_beforehand_listed_shown_and_removed(
     assert key[:8] in said("cache", "ls", "--each") and "every file is as it was written" in said("cache", "show", key[:12])
     assert "Removed 0 tables, 0 B; 22 left" in said("cache", "gc", "--older", "1h")
     assert "Removed 0 tables and 22 outputs" in said("cache", "gc", "--all")
+
+
+def test_stages_for_the_holdout_and_for_the_windows_of_a_walk_are_kept_and_found(tmp_path: Path) -> None:
+    def study(name: str) -> Study:
+        wanted = {"trainable": "tests.sweeps.toy_pipeline:Dated", "space": {"a_x": [0, 1]}, "protocol": {"folds": 1, "holdout": "20%"}}
+        return Study.parse(spec(tmp_path / "count", name) | wanted)
+
+    def kept() -> int:
+        return len(DiskOutputs().builds())
+
+    made = run(study("one"), tmp_path / "runs", here=60.0)
+    before = kept()
+    promote(made.folder)
+    assert kept() == before + 3, "a, b and c of the winner, with what is before the holdout in sight"
+    promote(made.folder, again=True)
+    assert kept() == before + 3
+    before, walk = kept(), Walk(windows=2, train="30d", test="20d")
+    done = walk_forward(study("two"), walk, tmp_path / "runs")
+    assert len(done.windows) == 2
+    stages = kept() - before
+    assert stages > 2 * 6, "those of two searches, and those of the windows tested"
+    walk_forward(study("three"), walk, tmp_path / "runs")
+    assert kept() == before + stages
+    made_by = runs(tmp_path / "count")
+    assert sum(n for name, n in made_by.items() if name[0] != "d") == kept(), "nothing was built that was not kept"
+
+
+@pytest.mark.parametrize("name", ["file", "x" * 300])
+def test_a_cache_of_no_use_ends_no_study_and_a_pipeline_says_that_its_outputs_are_not_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ALPHASWEEP_CACHE", str(tmp_path / name))
+    made = run(Study.parse(spec(tmp_path / "count")), tmp_path / "runs", here=60.0)
+    assert (made.tally.done, made.tally.failed) == (64, 0)
+    assert [line.plain for line in output_lines(made.outputs, 64) if "outputs are not kept" in line.plain]
+    data = {"source": "sample", "bars": 480, "symbols": ["BTCUSD"]}
+    plain = Study.parse({"name": "plain", "trainable": "selector", "data": data, "space": {"min_edge": [0.0, 0.001]}})
+    alone = run(plain, tmp_path / "runs", here=60.0)
+    assert (alone.tally.done, alone.tally.failed) == (2, 0) and not alone.outputs.notes
+
+
+def test_a_probe_takes_outputs_that_are_there_and_keeps_none(
+    tmp_path: Path, cache: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sweeps.cli import main
+
+    def planned(file: Path) -> str:
+        with pytest.raises(SystemExit):
+            main(["plan", str(file), "--probe", "--dir", str(tmp_path / "runs")])
+        return capsys.readouterr().out
+
+    def stages() -> dict[str, int]:
+        return {name: n for name, n in runs(tmp_path / "count").items() if name[0] != "d"}
+
+    monkeypatch.setenv("COLUMNS", "160")
+    assert "probe of" in planned(written(tmp_path)) and stages()["a_0"] == 1 and not (cache / "outputs").exists()
+    ran = written(tmp_path, "ran", rule=7)  # whose outputs are others
+    run(Study.load(ran), tmp_path / "elsewhere", here=60.0)
+    before = stages()
+    assert "probe of" in planned(ran) and stages() == before
 
 
 class Points:

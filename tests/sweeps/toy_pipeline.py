@@ -8,14 +8,17 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from results.metrics import Metric
 from trainables.contract import Context, Evaluation, Parameter, Prepared
 from trainables.pipeline import Pipeline
+from trainables.timeline import cut
 
 CHOICES = (Parameter("x", 0, "int", 0, 99),)
 
@@ -72,6 +75,37 @@ class Toy(Pipeline):
     def load(self, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Any, part: str) -> Prepared:
         wanted = {"folder": "", "seconds": 0.0, "raise_at": [], "die_at": [], **settings}
         return Prepared(wanted, f"toy-{data.get('rows', 1)}", {"rule": wanted.get("rule", 0)}, {})
+
+
+class Daily(End):
+    """Says what was earned each day, too."""
+
+    def evaluate_pack(self, configs: Sequence[Mapping[str, Any]], upstream: Path | None, ctx: Context) -> Evaluation:
+        made = super().evaluate_pack(configs, upstream, ctx)
+        days = np.random.default_rng(ctx.seed).normal(size=ctx.inputs["days"])
+        return Evaluation(made.metrics, 0.01 * days + 0.001 * made.metrics["score"].to_numpy()[:, None])
+
+
+class Dated(Toy):
+    """Of data that have days, and a holdout."""
+
+    name, last = "dated_pipeline", Daily()
+
+    def load(self, data: Mapping[str, Any], settings: Mapping[str, Any], protocol: Any, part: str) -> Prepared:
+        made = super().load(data, settings, protocol, part)
+        times = np.datetime64("2024-01-01", "ns") + np.arange(200) * np.timedelta64(24, "h")
+        timeline = cut(protocol, times, 24.0)
+        windows = [fold.tune for fold in timeline.folds] if part == "search" else [timeline.holdout]
+        days = np.concatenate([times[w.start : w.stop] for w in windows]).astype("datetime64[D]")
+        return replace(
+            made,
+            inputs={**made.inputs, "days": len(days)},
+            protocol={**made.protocol, "timeline": timeline.describe()},
+            timeline=timeline,
+            days=days,
+            day_folds=np.concatenate([np.full(w.stop - w.start, k) for k, w in enumerate(windows)]),
+            benchmarks={"flat": np.zeros(len(days))},
+        )
 
 
 SPACE = {"a_x": [0, 1], "b_x": [0, 1], "c_x": [0, 1, 2, 3], "d_x": [0, 1, 2, 3]}  # 64: 2 + 4 + 16 + 64 prefixes

@@ -85,13 +85,9 @@ class Tune:
 
     def run(self, config: Mapping[str, Any], upstream: Path | None, out: Path, ctx: Context) -> None:
         """Trains to the last step and exports."""
-        lora, device = ChronosLora(), ctx.device
-        if device == "auto":
-            import torch
-
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        lora = ChronosLora()
         with TemporaryDirectory(prefix="alphasweep-tune-") as work:
-            step = StepContext(ctx.inputs.tune, Path(work), 0, ctx.seed, device)
+            step = StepContext(ctx.inputs.tune, Path(work), 0, ctx.seed, ctx.device)
             reports = list(lora.evaluate(config, step))
             curve = [{"step": report.step, **report.metrics} for report in reports]
             lora.export(config, replace(step, reached=reports[-1].step), out / ADAPTERS, name="tune", curve=curve)

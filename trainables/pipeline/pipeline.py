@@ -1,8 +1,8 @@
 """A pipeline: stages one after another as one packed trainable, each output built once per key however many configurations share it.
 
-The key of an output is the hash of everything it follows from: stage, version, own parameters, the key of the stage before, the data's
-fingerprint, the protocol, how time was cut, the part of it that may be seen, and the seed. So a sweep over the last stage never runs the
-first again, in this study or in another.
+The key of an output is the hash of everything it follows from: pipeline and version, stage, version, what the stage's instance holds,
+own parameters, the key of the stage before, the data's fingerprint, the protocol, how time was cut, the part of it that may be seen, and
+the seed. So a sweep over the last stage never runs the first again, in this study or in another.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import pandas as pd
 from results.metrics import Metric
 from trainables import outputs
 from trainables.contract import Context, Evaluation, Parameter, Prepared, TrainableError
-from trainables.pipeline.stage import LastStage, Stage, StageError
+from trainables.pipeline.stage import LastStage, Stage, StageError, held
 from trainables.timeline import Protocol
 
 
@@ -64,12 +64,15 @@ class Pipeline:
     parameters: ClassVar[tuple[Parameter, ...]] = ()
     metrics: ClassVar[tuple[Metric, ...]] = ()
     objective: ClassVar[str] = ""
+    _held: ClassVar[tuple[Mapping[str, Any], ...]] = ()
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
         if not hasattr(cls, "last"):
             return  # a base of somebody's own
         every: tuple[Stage | LastStage, ...] = (*cls.stages, cls.last)
+        # Taken once: what a stage puts into itself while it runs is not what its output follows from.
+        cls._held = tuple(held(stage, cls.__name__) for stage in cls.stages)
         cls.parameters = tuple(replace(p, name=f"{stage.name}_{p.name}") for stage in every for p in stage.parameters)
         cls.metrics, cls.objective = cls.last.metrics, cls.last.objective
         names = [p.name for p in cls.parameters]
@@ -122,8 +125,11 @@ class Pipeline:
         return self._made(self._chain(config, ctx), ctx)
 
     def warm(self, config: Mapping[str, Any], inputs: PipelineInputs, seed: int = 0) -> None:
-        """Makes every output and reads every table an evaluation of a complete configuration needs; see `contract.Warms`."""
-        ctx = Context(inputs, seed, "auto")
+        """Makes every output and reads every table an evaluation of a complete configuration needs; see `contract.Warms`.
+
+        On the CPU, as in a run: what is trained on a card has other weights, and no key tells them apart.
+        """
+        ctx = Context(inputs, seed)
         above = self.upstream(config, ctx)
         if (ask := getattr(self.last, "warm", None)) is not None:
             ask(_own(self.last, config), above, replace(ctx, inputs=inputs.own))
@@ -160,16 +166,18 @@ class Pipeline:
     def _chain(self, config: Mapping[str, Any], ctx: Context) -> tuple[_Link, ...]:
         inputs: PipelineInputs = ctx.inputs
         links: list[_Link] = []
-        for stage in self.stages:
+        for stage, state in zip(self.stages, self._held, strict=True):
             concerns = getattr(stage, "concerns", None)
-            held = inputs.protocol if concerns is None else {name: inputs.protocol[name] for name in concerns}
+            rules = inputs.protocol if concerns is None else {name: inputs.protocol[name] for name in concerns}
             own, kind = _own(stage, config), type(stage)
             follows = {
+                "pipeline": [self.name, self.version],
+                "held": state,
                 "stage": [f"{kind.__module__}:{kind.__qualname__}", stage.name, stage.version],
                 "config": own,
                 "above": links[-1].key if links else "",
                 "data": inputs.fingerprint,
-                "protocol": held,
+                "protocol": rules,
                 **inputs.rest,
                 "seed": ctx.seed,
             }

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, runtime_checkable
+from typing import Any, Final, runtime_checkable
 from typing import Protocol as Contract
 
 from results.metrics import Metric
 from trainables.contract import Context, Evaluation, Parameter, TrainableError
+
+_DECLARED: Final = ("name", "version", "parameters", "concerns")  # in keys by themselves, or by their values
 
 
 class StageError(TrainableError):
@@ -17,6 +20,9 @@ class StageError(TrainableError):
 
 class Stage(Contract):
     """A stage whose output is a folder.
+
+    What an instance holds, such as what `__init__` was given, is part of its outputs' keys: text, numbers, truth values, None, and lists
+    and mappings of them.
 
     Optional besides:
         concerns: Keys of the `Prepared.protocol` that the output follows from; without it all of them. What is not among them may change
@@ -77,3 +83,35 @@ class Shares(Contract):
         driver for every configuration, so that packs are of those that share; be quick.
         """
         ...
+
+
+def held(stage: Stage, pipeline: str) -> Mapping[str, Any]:
+    """Returns what a stage's instance holds besides what it declares, as JSON takes it.
+
+    Args:
+        stage: Which.
+        pipeline: Whose, for messages.
+
+    Raises:
+        TrainableError: It holds something that cannot be part of a key.
+    """
+    if isinstance(stage, type):
+        raise TrainableError(f"{pipeline}: stages has the class {stage.__name__}; give an instance, {stage.__name__}()")
+    slots = [name for kind in type(stage).__mro__ for name in _slots(kind) if hasattr(stage, name)]
+    state = {**{name: getattr(stage, name) for name in slots}, **getattr(stage, "__dict__", {})}
+    found = {}
+    for name, value in sorted(state.items()):
+        if name in _DECLARED:
+            continue
+        try:
+            found[name] = json.loads(json.dumps(value, sort_keys=True))
+        except (TypeError, ValueError) as error:
+            what = f"{pipeline}: stage {stage.name} holds {name}, a {type(value).__name__}"
+            hint = "Hold text, numbers, lists and mappings of them, and make the rest in run"
+            raise TrainableError(f"{what}, which cannot be part of its outputs' key ({error}). {hint}") from None
+    return found
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    names = kind.__dict__.get("__slots__", ())
+    return tuple(name for name in ((names,) if isinstance(names, str) else names) if name not in ("__dict__", "__weakref__"))

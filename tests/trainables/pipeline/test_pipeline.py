@@ -76,6 +76,49 @@ def test_another_version_or_class_of_a_stage_has_other_keys_from_there_on(count:
     assert after[0] == before[0] and not set(after[1:]) & set(before[1:])
 
 
+def test_pipelines_of_other_names_and_versions_and_stages_that_hold_other_things_share_no_output(count: Path, tmp_path: Path) -> None:
+    class Scale:
+        name, version, parameters = "scale", "1", ()
+
+        def __init__(self, factor: object):
+            self.factor = factor
+
+        def run(self, config, upstream, out, ctx):
+            (out / "values").write_text(str(self.factor))
+            self.used = True  # what it keeps while it runs is not in the key
+
+    def pipeline(factor: object, **changes: str) -> Pipeline:
+        return type("Scaled", (Toy,), {"name": "scaled", "version": "1", "stages": (Scale(factor),), **changes})()
+
+    made = {}
+    with session_of(Store(tmp_path / "cache")) as built, outputs.offered(built):
+        for one in (pipeline(2), pipeline(3), pipeline([2]), pipeline(2, name="other"), pipeline(2, version="2")):
+            [key] = one.keys({}, context(count))
+            made[key] = (one.upstream({}, context(count)) / "values").read_text()
+            assert one.keys({}, context(count)) == (key,)
+        again = pipeline(2)
+        assert made[again.keys({}, context(count))[0]] == "2"
+    assert sorted(made.values()) == ["2", "2", "2", "3", "[2]"]
+
+
+def test_what_cannot_be_part_of_a_key_is_refused_with_its_name_when_the_pipeline_is_defined() -> None:
+    class Holding(Step):
+        __slots__ = ("weights",)
+
+        def __init__(self, weights: object):
+            super().__init__("a")
+            self.weights = weights
+
+    for wrong, kind in ((object(), "object"), ({1: {2, 3}}, "dict"), (Path("x"), "PosixPath")):
+        with pytest.raises(TrainableError, match=rf"Wrong: stage a holds weights, a {kind}, which cannot be part of its outputs' key"):
+            type("Wrong", (Toy,), {"stages": (Holding(wrong),)})
+    with pytest.raises(TrainableError, match=r"stages has the class Holding; give an instance, Holding\(\)"):
+        type("Wrong", (Toy,), {"stages": (Holding,)})
+    one, other = (type("Right", (Toy,), {"stages": (Holding(w), Step("b"))})() for w in ((1, 2), (1, 3)))
+    config, ctx = {"a_x": 1, "b_x": 2}, Context(Toy().prepare({}, {}).inputs)
+    assert not set(one.keys(config, ctx)) & set(other.keys(config, ctx))
+
+
 def test_a_stage_that_says_what_concerns_it_is_not_run_again_for_the_rest(count: Path) -> None:
     class Narrow(Step):
         concerns = ()
@@ -120,6 +163,22 @@ def test_warming_makes_what_an_evaluation_then_finds(count: Path, tmp_path: Path
         assert set(runs(count)) == {"a_1", "b_1_2", "c_1_2_3"}
         Toy().evaluate_pack([CONFIG], ctx)
     assert set(runs(count).values()) == {1}
+
+
+def test_warming_runs_where_an_evaluation_runs(count: Path) -> None:
+    seen = []
+
+    class Placed(Step):
+        def run(self, config, upstream, out, ctx):
+            seen.append(ctx.device)
+
+    class Last(End):
+        def warm(self, config, upstream, ctx):
+            seen.append(ctx.device)
+
+    placed = type("Placing", (Toy,), {"stages": (Placed("a"),), "last": Last()})()
+    placed.warm(CONFIG, context(count, seed=77).inputs, 77)
+    assert seen == [context(count).device] * 2
 
 
 def test_what_a_stage_refuses_is_said_by_the_name_in_the_study_file() -> None:
