@@ -1,9 +1,10 @@
 """What tracking costs a run: a study of 100,000 packed configurations with a tracker and without, in turns.
 
 Each run is a process of its own with its own Ray, in a folder of its own; the ratios are of wall times, and of the seconds that trials took
-in their workers, of one pair, with the order of the two changing from pair to pair. The process that writes to the tracker is waited for
-after the clock has stopped, so that it does not disturb the next run. The library's wide selector study on a month of hourly bars:
-evaluating is cheap, so that tracking weighs the most.
+in their workers, of one pair, with the order of the two changing from pair to pair. The share of the processors that the writer took until
+the end of the run is counted by the kernel, and says more than the ratios where the machine is not quiet. The writer is waited for after
+the clock has stopped, so that it does not disturb the next run. The library's wide selector study on a month of hourly bars: evaluating is
+cheap, so that tracking weighs the most.
 
     python benchmarks/tracking.py [--pairs 3] [--trials 100000] [--tracker wandb] [--json FILE]
 """
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import subprocess
 import sys
@@ -36,10 +38,12 @@ def one(folder: Path, trials: int, tracker: str, bars: int) -> dict[str, Any]:
     began = time.monotonic()
     result = run(Study.load(STUDY, settings), folder)
     seconds, log = time.monotonic() - began, result.folder / "tracking" / LOG
+    beside = taken(result.tracking.process.pid) if result.tracking is not None and result.tracking.process is not None else 0.0
     assert result.tally.done == trials and not result.tally.failed
     with Ledger.open(result.folder / LEDGER, readonly=True) as ledger:
         trials_took = float(ledger.frame()["seconds"].sum())
     made: dict[str, Any] = {"seconds": seconds, "packs": result.tally.packs, "trials": trials_took}
+    made["beside"] = beside / (seconds * len(os.sched_getaffinity(0)))
     made["certificate"] = verify(result.folder).certificate
     if tracker and result.tracking is not None:
         began = time.monotonic()
@@ -49,6 +53,16 @@ def one(folder: Path, trials: int, tracker: str, bars: int) -> dict[str, Any]:
         made["cpu"] = float(re.findall(r"([\d.]+) s of processor time", text)[-1])
         made["told"] = re.findall(r"written: (.*);", text)[-1]
     return made
+
+
+def taken(process: int) -> float:
+    """Returns the processor time a process and those it has started have had so far, in seconds."""
+    from sweeps.tracking.priority import descendants
+
+    ticks = 0
+    for pid in (process, *descendants(process)):
+        ticks += sum(map(int, Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
 
 
 def pair(number: int, given: argparse.Namespace) -> dict[str, dict[str, Any]]:
@@ -83,6 +97,7 @@ def main() -> None:
         print(
             f"pair {number + 1}: {plain['seconds']:.1f} s without, {tracked['seconds']:.1f} s with {given.tracker}: "
             f"ratio {tracked['seconds'] / plain['seconds']:.3f}, of the trials' own seconds {tracked['trials'] / plain['trials']:.3f}; "
+            f"the writer took {tracked['beside']:.1%} of the processors while it ran; "
             f"{tracked['packs']:,} packs, {tracked['looks']:,} looks at the ledger, "
             f"told {tracked['told']}, written {tracked['after']:.1f} s after the end, {tracked['cpu']:.1f} s of processor time",
             flush=True,
