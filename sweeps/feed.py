@@ -29,7 +29,6 @@ FIRST_PACK = 16
 HOPELESS = 64  # failures without a success after which a run is stopped
 HOPELESS_DEATHS = 12
 LARGEST_PACK = 20_000
-LAST_PACKS = 8  # the smallest packs at the end are this part of the usual ones: about an eighth of a second's work
 PACK_COST = 0.04  # seconds of a driver's time, with something to spare; measured 0.015 to 0.026 (benchmarks/README.md)
 MOST_FLYING = 1_000_000  # configurations at work at once: the driver holds about 1 kB of each
 LARGEST_BLOCK = 32_000_000  # bytes of one pack's metrics and daily returns
@@ -231,9 +230,9 @@ class StudyFeed:
         return PackTask(attempt, tuple(self._backlog.task(p) for p in points))
 
     def _draw(self) -> list[Point]:
-        # Towards the end the rest is shared, so that no worker waits for another's last pack, but not in ever smaller packs.
+        # Towards the end the rest is shared, so that no worker waits for another's last pack.
         left = self.tally.total - self.tally.known - self.tally.done - sum(map(len, self._flying.values()))
-        return self._backlog.take(max(1, min(self._size, max(math.ceil(left / self._slots), self._size // LAST_PACKS))))
+        return self._backlog.take(max(1, min(self._size, math.ceil(left / self._slots))))
 
     @property
     def exhausted(self) -> bool:

@@ -81,6 +81,7 @@ def test_a_server_that_says_no_is_quoted_in_words(server: WandbServer, tmp_path:
     assert time.monotonic() - began < 30
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_is_said_to_be_and_found_later(server: WandbServer, tmp_path: Path) -> None:
     server.stop()
     tracker = quick(tmp_path)
@@ -177,7 +178,8 @@ def test_an_upload_that_is_refused_for_good_is_said_while_the_study_runs(server:
     assert tracker._client is None
 
 
-@pytest.mark.parametrize("whose", ["service", pytest.param("client", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("whose", ["service", "client"])
 def test_what_hangs_is_ended_in_time(server: WandbServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whose: str) -> None:
     tracker = quick(tmp_path)
     tracker.open()

@@ -117,6 +117,7 @@ def test_elsewhere_and_later_a_study_is_gone_on_with_where_the_server_is(server:
     assert list(server.runs) == [RUN] and there.check(points(60), rows(60)) == []
 
 
+@pytest.mark.slow
 def test_a_process_killed_in_the_middle_leaves_nothing_twice_and_nothing_out(server: WandbServer, tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path\n"
@@ -152,7 +153,8 @@ def test_what_was_synchronised_by_hand_from_the_offline_folder_is_not_written_ag
     assert shown(server.runs[RUN].history) == projected(40) and tracker.check(points(40), rows(40), [trial(0)]) == []
 
 
-@pytest.mark.parametrize("what", ["doubled", pytest.param("missing", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["doubled", "missing"])
 def test_a_run_that_contradicts_the_ledger_is_superseded_by_a_new_one(server: WandbServer, tmp_path: Path, what: str) -> None:
     write(tracker_in(tmp_path / "study"), 12)
     history = server.runs[RUN].history

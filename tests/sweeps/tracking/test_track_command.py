@@ -105,8 +105,9 @@ def syncing(here: Path) -> subprocess.Popen[str]:
     path = os.pathsep.join([str(Path(__file__).parents[3]), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", "sweeps.cli", *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+        [sys.executable, "-m", "sweeps.cli", *words], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where the tests run in the background of a shell
+    )  # fmt: skip
 
 
 def test_asked_to_wait_it_says_for_whom_and_writes_when_that_one_has_ended(here: Path) -> None:
@@ -128,7 +129,10 @@ def test_whoever_has_waited_enough_ends_it_with_ctrl_c_and_nothing_is_written(he
     with syncing(here) as waiting:
         assert waiting.stdout is not None and "waiting" in waiting.stdout.readline()
         waiting.send_signal(signal.SIGINT)
-        _, said = waiting.communicate(timeout=60)
+        try:
+            _, said = waiting.communicate(timeout=60)
+        finally:
+            waiting.kill()
     lock.release()
     assert waiting.returncode == 130 and said.strip() == (
         f"Interrupted. Nothing was written by this command, and process {os.getpid()} goes on."

@@ -102,6 +102,7 @@ def test_tracking_is_part_of_no_identity(toy_file: Path, here: Path) -> None:
     assert_whole(here / "toy")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["Flaky", "Sleeps", "Slow"])
 def test_a_tracker_that_fails_hangs_or_is_slow_changes_nothing_and_what_it_lacks_is_written_later(
     name: str, toy_file: Path, tmp_path: Path, trackers: Path, here: Path, command: Any, monkeypatch: pytest.MonkeyPatch
