@@ -131,6 +131,7 @@ def test_a_target_ends_a_study_early_for_a_reason_on_record_and_a_larger_one_goe
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_budget_of_trials_is_exact_also_with_many_in_flight_and_over_sessions(tmp_path: Path, one_ray: int) -> None:
     study = {**TOY, "search": {"sampler": "random", "trials": 3000}}
     first = run(Study.parse({**study, "stop": {"trials": 777}}), tmp_path, slots=2)
@@ -141,6 +142,7 @@ def test_a_budget_of_trials_is_exact_also_with_many_in_flight_and_over_sessions(
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_results_taken_over_from_another_study_are_no_new_ones_but_can_reach_a_target(tmp_path: Path, one_ray: int) -> None:
     run(Study.parse({**TOY, "name": "other", "space": {"x": list(range(30))}}), tmp_path, here=60.0)
     wide = {**TOY, "space": {"x": list(range(60))}}
@@ -152,6 +154,7 @@ def test_results_taken_over_from_another_study_are_no_new_ones_but_can_reach_a_t
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_a_tiny_wall_clock_ends_a_study_and_counts_over_sessions(tmp_path: Path, one_ray: int) -> None:
     slow = {**TOY, "search": {"sampler": "random", "trials": 2000}, "settings": {"seconds_each": 0.01}}
     first = run(Study.parse({**slow, "stop": {"hours": "3s"}}), tmp_path, slots=2)
@@ -173,6 +176,7 @@ def test_a_tiny_wall_clock_ends_a_study_and_counts_over_sessions(tmp_path: Path,
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.parametrize("deterministic", [False, True])
 def test_a_plateau_ends_a_search_that_learns(tmp_path: Path, one_ray: int, deterministic: bool) -> None:
     search = {"sampler": "tpe", "trials": 400, "batch": 8, "deterministic": deterministic}
@@ -189,6 +193,7 @@ def test_a_plateau_ends_a_search_that_learns(tmp_path: Path, one_ray: int, deter
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 def test_trials_that_report_are_let_go_at_a_checkpoint_and_go_on_with_a_larger_budget(tmp_path: Path, one_ray: int) -> None:
     study = {
         "name": "walks",

@@ -85,6 +85,7 @@ def test_a_study_of_trials_that_report_stops_the_poor_and_says_why(tmp_path):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_ray")
 def test_a_trial_that_reached_its_last_step_is_completed_whatever_its_place(tmp_path):
     coarse = {"settings": {"every": 12}, "scheduler": {"kind": "asha", "grace": 2, "factor": 2}}
@@ -106,6 +107,7 @@ def test_a_trial_that_reached_its_last_step_is_completed_whatever_its_place(tmp_
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_ray")
 def test_a_stop_at_the_last_step_in_an_older_ledger_stays_one_and_is_explained(tmp_path, monkeypatch):
     coarse = study(settings={"every": 12}, space={"goal": GOALS[:3]}, scheduler={"kind": "asha", "grace": 2, "factor": 2})
@@ -118,6 +120,7 @@ def test_a_stop_at_the_last_step_in_an_older_ledger_stays_one_and_is_explained(t
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_ray")
 def test_trials_that_fail_diverge_or_kill_their_worker_end_as_what_they_are(tmp_path):
     space = {"goal": [1.0], "trouble": ["none", "raises", "diverges", "dies", "dies once"]}
@@ -136,6 +139,7 @@ def test_trials_that_fail_diverge_or_kill_their_worker_end_as_what_they_are(tmp_
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_ray")
 @pytest.mark.parametrize("kills", [1, pytest.param(12, marks=pytest.mark.slow)])
 def test_a_killed_study_makes_the_same_decisions_and_repeats_nothing(kills, tmp_path):
@@ -256,6 +260,7 @@ class Odd(Walk):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_ray")
 def test_what_is_no_report_fails_its_trial_alone(tmp_path):
     kinds = ["dict", "text", "half", "typo", "less", "nan", "none"]
@@ -288,6 +293,7 @@ class Brief(Walk):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_ray")
 def test_a_trial_is_timed_from_its_first_report_and_ending_before_its_last_step_is_told(tmp_path):
     paces, news = {}, []
@@ -315,6 +321,7 @@ class Losing(Walk):
 
 
 @pytest.mark.ray
+@pytest.mark.slow
 @pytest.mark.usefixtures("one_ray")
 def test_trials_at_work_say_what_they_lose_and_where_they_can_be_stopped_and_too_many_cpus_start_none(tmp_path):
     seen, short = {}, {"goal": [1.0], "paces": [12, 5]}
