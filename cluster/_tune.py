@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ray import tune
 from ray.tune.experiment import Trial
 from ray.tune.search import Searcher
@@ -16,12 +18,14 @@ from results.secrets import redacted
 
 
 class FeedSearch(Searcher):
-    """Suggests the feed's next pack, and keeps the error that ends the run."""
+    """Suggests the feed's next pack, holds results until they are written, and keeps the error that ends the run."""
 
     def __init__(self, feed: PackFeed):
         super().__init__(metric="points", mode="max")
         self.feed = feed
         self.running: dict[str, PackTask] = {}
+        self.arrived: list[PackResult] = []
+        self.over = False
         self.failure: Exception | None = None
 
     def __getstate__(self) -> dict[str, Any]:
@@ -30,12 +34,26 @@ class FeedSearch(Searcher):
 
     def suggest(self, trial_id: str) -> Any:
         """Returns the next pack's configuration, None to be asked again, or FINISHED."""
+        task = self._next()
+        if task is None and self.arrived:  # what it waits for may be among these
+            self.write()
+            task = self._next()
+        if task is not None:
+            self.running[trial_id] = task
+            return {"attempt": task.attempt, "points": _compact(task.points)}
+        self.over = self.failure is not None or self.feed.exhausted
+        return Searcher.FINISHED if self.over else None
+
+    def _next(self) -> PackTask | None:
         with self.guarded():
-            task = None if self.failure else self.feed.next()
-            if task is not None:
-                self.running[trial_id] = task
-                return {"attempt": task.attempt, "points": _compact(task.points)}
-        return Searcher.FINISHED if self.failure or self.feed.exhausted else None
+            return None if self.failure else self.feed.next()
+        return None
+
+    def write(self) -> None:
+        """Hands the feed the results that have arrived."""
+        while self.arrived:
+            with self.guarded():
+                self.feed.deliver(self.arrived.pop(0))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
         """Does nothing: results and errors come through `Deliver`, which sees more of them."""
@@ -56,10 +74,17 @@ class FeedSearch(Searcher):
 
 
 class Deliver(tune.Callback):
-    """Hands a pack's result to the feed and drops it from Tune's memory."""
+    """Hands packs' results to the feed and drops them from Tune's memory.
+
+    Writing a pack of thousands takes some tenths of a second. Where the feed allows it, its worker has the next pack before that.
+    """
+
+    LONGEST = 0.5  # seconds a result waits for its worker to be given work
 
     def __init__(self, search: FeedSearch):
         self.search = search
+        self._idle = 0  # workers that have delivered and not yet been given the next pack
+        self._since = 0.0
 
     def __getstate__(self) -> dict[str, Any]:
         """Leaves the search out of Tune's pickles of the experiment."""
@@ -68,9 +93,26 @@ class Deliver(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
         """Takes the payload out of the result before Tune stores it."""
         payload = result.pop("pack", None)
-        if payload is not None and self.search.running.pop(trial.trial_id, None) is not None:
-            with self.search.guarded():
-                self.search.feed.deliver(payload)
+        if payload is None or self.search.running.pop(trial.trial_id, None) is None:
+            return
+        self._since = self._since if self.search.arrived else time.monotonic()
+        self.search.arrived.append(payload)
+        self._idle += 1
+        if self.search.over or not self.search.feed.ahead:
+            self._write()
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Learns that a worker is about to be given a pack; it has it when the step ends."""
+        self._idle = max(0, self._idle - 1)
+
+    def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        """Writes results when nobody waits for work, or has waited for too long (for a worker that died, say)."""
+        if self.search.arrived and (self._idle == 0 or time.monotonic() - self._since > self.LONGEST):
+            self._write()
+
+    def _write(self) -> None:
+        self.search.write()
+        self._idle = 0
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Tells a worker that died, which its configurations may have killed, from one that cannot work at all."""
@@ -116,21 +158,31 @@ class PackTrainable(tune.Trainable):
         """A pack is never checkpointed: it is repeated."""
 
 
-def _compact(points: tuple[Any, ...]) -> list[Any]:
-    """Writes numbers as [start, stop) runs, for Tune copies and prints them; configurations stay as they are."""
-    runs: list[Any] = []
-    if any(isinstance(p, Mapping) for p in points):
-        return list(points)
-    for p in points:
-        if runs and runs[-1][1] == p:
-            runs[-1][1] = p + 1
-        else:
-            runs.append([p, p + 1])
-    return runs
+class _Numbers:
+    """Numbers of configurations in a few bytes each: Tune keeps, copies and prints what a trial was given."""
+
+    def __init__(self, numbers: Sequence[int]):
+        whole = np.array(numbers, np.int64)
+        self._first = int(whole.min()) if len(whole) else 0
+        offsets = whole - self._first
+        self._offsets = offsets.astype(np.min_scalar_type(int(offsets.max(initial=0))))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Numbers:
+        return self  # it never changes
+
+    def __repr__(self) -> str:
+        return f"<{len(self._offsets)} configurations>"
+
+    def to_list(self) -> list[int]:
+        """Returns the numbers."""
+        return (self._offsets.astype(np.int64) + self._first).tolist()
 
 
-def _expand(runs: list[Any]) -> list[Any]:
+def _compact(points: tuple[Any, ...]) -> Any:
+    """Writes numbers in few bytes; configurations stay as they are."""
+    return list(points) if any(isinstance(p, Mapping) for p in points) else _Numbers(points)
+
+
+def _expand(points: Any) -> list[Any]:
     """Undoes `_compact`."""
-    if any(isinstance(run, Mapping) for run in runs):
-        return runs
-    return [p for start, stop in runs for p in range(start, stop)]
+    return points.to_list() if isinstance(points, _Numbers) else list(points)

@@ -66,6 +66,11 @@ class PackFeed(Protocol):
         """Whether no pack will ever come again, also not from packs still running."""
         ...
 
+    @property
+    def ahead(self) -> bool:
+        """Whether the next pack may be asked for before the results of the last are delivered."""
+        ...
+
     def deliver(self, result: PackResult) -> None:
         """Takes a finished pack."""
         ...

@@ -11,7 +11,8 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from math import isfinite
-from typing import Any, Final
+from operator import itemgetter
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -77,7 +78,26 @@ def config_id(context: str, config: Mapping[str, Any], defaults: Mapping[str, An
 
 
 def config_ids(context: str, configs: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any] | None = None) -> list[bytes]:
-    """Return the identities of many configurations, a few microseconds each.
+    """Return the identities of many configurations: `identified`, without the texts."""
+    return [made.config_id for made in identified(context, configs, defaults)]
+
+
+class Identified(NamedTuple):
+    """What `identified` says of a configuration.
+
+    Attributes:
+        context: In which context.
+        config_id: Its identity there, 16 bytes.
+        text: Its `canonical_json`.
+    """
+
+    context: str
+    config_id: bytes
+    text: str
+
+
+def identified(context: str, configs: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any] | None = None) -> list[Identified]:
+    """Return identities and canonical texts of many configurations, a few microseconds each.
 
     Args:
         context: From `context_id`.
@@ -86,29 +106,21 @@ def config_ids(context: str, configs: Iterable[Mapping[str, Any]], defaults: Map
             spells a default and one that omits it are one point.
 
     Returns:
-        One 16-byte identity per configuration, in order.
+        One per configuration, in order.
+
+    Raises:
+        IdentityError: As `canonical_json`.
     """
-    known, base = _normal(defaults or {}, ""), _config_hash(context)
-    return [_hashed(base, known, _normal(config, ""))[0] for config in configs]
-
-
-def identified(context: str, configs: Iterable[Mapping[str, Any]], defaults: Mapping[str, Any] | None = None) -> list[tuple[bytes, str]]:
-    """Return the identity and the canonical text of many configurations, putting each into its canonical form once.
-
-    Args:
-        context: From `context_id`.
-        configs: The configurations.
-        defaults: As for `config_ids`.
-
-    Returns:
-        (`config_ids`, `canonical_json`) per configuration, in order.
-    """
-    known, base = _normal(defaults or {}, ""), _config_hash(context)
+    pairs = _Pairs()
+    base, known = _config_hash(context), frozenset(pairs.of(defaults or {}))
     made = []
     for config in configs:
-        plain = _normal(config, "")
-        identity, text = _hashed(base, known, plain)
-        made.append((identity, _encode(plain) if text is None else text))
+        spelt = pairs.of(config)
+        kept = [pair for pair in spelt if pair not in known]
+        text = _braced(spelt)
+        digest = base.copy()  # the context is absorbed once, not once per configuration
+        digest.update((text if len(kept) == len(spelt) else _braced(kept)).encode())
+        made.append(Identified(context, digest.digest(), text))
     return made
 
 
@@ -133,18 +145,45 @@ def _config_hash(context: str) -> blake2b:
     return digest
 
 
-def _hashed(base: blake2b, known: Mapping[str, Any], plain: dict[str, Any]) -> tuple[bytes, str | None]:
-    """Returns the identity of a configuration in canonical form, and its text if that is what was hashed."""
-    # 1 == True in Python, but not in a configuration.
-    kept = {
-        key: value
-        for key, value in plain.items()
-        if key not in known or known[key] != value or isinstance(known[key], bool) != isinstance(value, bool)
-    }
-    text = _encode(kept)
-    digest = base.copy()  # the context is absorbed once, not once per configuration
-    digest.update(text.encode())
-    return digest.digest(), text if len(kept) == len(plain) else None
+# A key as given, its name, `"name":`, and what has been written of it: by value, with the value's type.
+_Parameter = tuple[Any, str, str, dict[Any, tuple[type, str]]]
+
+
+class _Pairs:
+    """Writes parameters as canonical JSON, `"name":value`: each combination of name and value once, for most come again and again."""
+
+    def __init__(self) -> None:
+        self._orders: dict[tuple[Any, ...], list[_Parameter]] = {}
+        self._parameters: dict[str, _Parameter] = {}
+
+    def of(self, config: Mapping[str, Any]) -> list[str]:
+        """Returns a configuration's parameters by name; joined with commas, in braces, they are its `canonical_json`."""
+        names = tuple(config)
+        order = self._orders.get(names)
+        if order is None:
+            order = self._orders[names] = sorted(map(self._parameter, names), key=itemgetter(1))
+        pairs = []
+        for key, name, start, written in order:
+            value = config[key]
+            kind = type(value)
+            if kind is not float and kind not in _PLAIN:
+                pairs.append(start + _encode(_normal(value, name)))
+                continue
+            before = written.get(value)
+            if before is None or before[0] is not kind:  # 1 == True in Python, but not in a configuration
+                # What the encoder makes of a number that is no integer, without calling it.
+                plain = kind is float and isfinite(value) and not value.is_integer()
+                before = written[value] = (kind, start + (repr(value) if plain else _encode(_normal(value, name))))
+            pairs.append(before[1])
+        return pairs
+
+    def _parameter(self, key: Any) -> _Parameter:
+        name = _name(key, "")
+        return self._parameters.setdefault(key, (key, name, f"{_encode(name)}:", {}))
+
+
+def _braced(pairs: Sequence[str]) -> str:
+    return f"{{{','.join(pairs)}}}"
 
 
 def _normal(value: Any, where: str) -> Any:
@@ -165,10 +204,7 @@ def _normal(value: Any, where: str) -> Any:
 def _normal_mapping(value: Mapping[Any, Any], where: str) -> dict[str, Any]:
     out = {}
     for key, item in value.items():
-        if type(key) is not str:
-            if not isinstance(key, str):
-                raise IdentityError(f"key {key!r} in {where or 'the configuration'} is {type(key).__name__}: keys must be text")
-            key = str.__str__(key)
+        key = _name(key, where)
         # Plain values and numbers skip the recursion (and the path text): nearly all of a grid's values are these.
         kind = type(item)
         if kind in _PLAIN:
@@ -178,6 +214,14 @@ def _normal_mapping(value: Mapping[Any, Any], where: str) -> dict[str, Any]:
         else:
             out[key] = _normal(item, f"{where}.{key}" if where else key)
     return out
+
+
+def _name(key: Any, where: str) -> str:
+    if type(key) is str:
+        return key
+    if not isinstance(key, str):
+        raise IdentityError(f"key {key!r} in {where or 'the configuration'} is {type(key).__name__}: keys must be text")
+    return str.__str__(key)
 
 
 def _unwrap(value: Any, where: str) -> Any:

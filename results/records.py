@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Final, Literal, NamedTuple
 
-from results.identity import IdentityError, canonical_json, context_id, ordered_json
+from results.identity import Identified, IdentityError, canonical_json, context_id, ordered_json
 from results.metrics import Metric
 
 SCHEMA_VERSION: Final = 2
@@ -96,6 +96,7 @@ class ResultRow(NamedTuple):
         seconds: Time it took, or None.
         error: Why it failed.
         source: Study it was reused from.
+        known: What `identity.identified` said of the configuration, if it was asked before: it need not be found out again.
     """
 
     trial: int
@@ -106,6 +107,7 @@ class ResultRow(NamedTuple):
     seconds: float | None = None
     error: str | None = None
     source: str | None = None
+    known: Identified | None = None
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from hashlib import blake2b
-from typing import Any
+from math import isfinite
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from results.identity import IdentityError, identified
+from results.identity import Identified, IdentityError, identified
 from results.records import Header, LedgerError, ResultRow
 from results.secrets import redacted
 
@@ -62,17 +63,9 @@ def prepare(rows: Sequence[ResultRow], header: Header) -> list[tuple[Any, ...]]:
     Raises:
         LedgerError: For the first row that is wrong; nothing has been written then.
     """
-    try:
-        known = identified(header.context_id, (row.config for row in rows), header.defaults)
-    except IdentityError as error:
-        raise LedgerError(f"a result's configuration cannot be stored: {error}") from error
+    texts = _texts(rows, header)
     names = header.metric_names
-    for row, (identity, _) in zip(rows, known, strict=True):
-        if row.config_id != identity:
-            raise LedgerError(
-                f"trial {row.trial}: its config_id {row.config_id.hex()} is not that of its configuration in this study "
-                f"({identity.hex()}). Compute it with results.config_ids(header.context_id, configs, header.defaults)."
-            )
+    for row in rows:
         _check(row, names)
     try:
         blank = (None,) * len(names)
@@ -81,12 +74,34 @@ def prepare(rows: Sequence[ResultRow], header: Header) -> list[tuple[Any, ...]]:
     except (TypeError, ValueError) as error:
         raise LedgerError(f"a metric of trials {rows[0].trial}…{rows[-1].trial} is not a number: {error}") from error
     sums = checksums([row.config_id for row in rows], [row.status for row in rows], values)
-    cells = values.astype(object)
-    cells[np.isnan(values)] = None
+    cells = values.tolist()
+    for i, j in np.argwhere(np.isnan(values)).tolist():
+        cells[i][j] = None
     return [
         (int(row.trial), row.config_id, row.status, text, _seconds(row.seconds), _clip(row.error), row.source, checksum, *metrics)
-        for row, (_, text), checksum, metrics in zip(rows, known, sums, cells.tolist(), strict=True)
+        for row, text, checksum, metrics in zip(rows, texts, sums, cells, strict=True)
     ]
+
+
+def _texts(rows: Sequence[ResultRow], header: Header) -> list[str]:
+    """Returns the configurations' canonical texts, and makes sure that identities are theirs in this study."""
+    context = header.context_id
+    known = [row.known if row.known is not None and row.known.context == context else None for row in rows]
+    unknown = [i for i, each in enumerate(known) if each is None]
+    try:
+        for i, made in zip(unknown, identified(context, (rows[i].config for i in unknown), header.defaults), strict=True):
+            known[i] = made
+    except IdentityError as error:
+        raise LedgerError(f"a result's configuration cannot be stored: {error}") from error
+    texts = []
+    for row, made in zip(rows, cast("list[Identified]", known), strict=True):
+        if row.config_id != made.config_id:
+            raise LedgerError(
+                f"trial {row.trial}: its config_id {row.config_id.hex()} is not that of its configuration in this study "
+                f"({made.config_id.hex()}). Compute it with results.config_ids(header.context_id, configs, header.defaults)."
+            )
+        texts.append(made.text)
+    return texts
 
 
 def _check(row: ResultRow, names: Sequence[str]) -> None:
@@ -107,7 +122,7 @@ def _finite(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _seconds(seconds: float | None) -> float | None:
-    return None if seconds is None or not np.isfinite(seconds) else float(seconds)
+    return None if seconds is None or not isfinite(seconds) else float(seconds)
 
 
 def _clip(error: str | None) -> str | None:

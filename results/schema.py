@@ -117,7 +117,8 @@ def build_tables(header: Header) -> Tables:
     trials = sa.Table(
         "trials",
         metadata,
-        sa.Column("trial", _WHOLE, primary_key=True, autoincrement=False),
+        # Not the key SQLite would sort the rows by: packs come in any order, and each would rewrite pages all over the table.
+        sa.Column("trial", _WHOLE, nullable=False, unique=True),
         sa.Column("config_id", _BYTES, nullable=False, unique=True),
         sa.Column("status", sa.Text, nullable=False),
         sa.Column("attempt", sa.ForeignKey(attempts.c.attempt), nullable=False),
@@ -130,7 +131,7 @@ def build_tables(header: Header) -> Tables:
         sa.CheckConstraint("status IN ('completed', 'stopped', 'failed')"),
         sqlite_strict=True,
     )
-    sa.Index("trials_objective", trials.c[metric_column(header.objective)])
+    sa.Index("trials_objective", trials.c[metric_column(header.objective)], trials.c.trial)
     # Counting what is not completed must not scan a million rows that are.
     sa.Index("trials_other", trials.c.status, trials.c.trial, sqlite_where=not_completed(trials), postgresql_where=not_completed(trials))
     events = sa.Table(

@@ -7,7 +7,7 @@ grid comes in order, a part of it shuffled).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final, Protocol
@@ -35,6 +35,12 @@ class Sampler(Protocol):
 
     def configs(self, start: int, stop: int) -> list[dict[str, Any]]:
         """Returns configurations [start, stop)."""
+
+    def at(self, numbers: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """Returns the configurations with these numbers, in their order."""
+
+    def alike(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the numbers, ascending, in an order in which neighbours have as much in common as the sampler can tell."""
 
 
 def make_sampler(name: str, space: Space, *, trials: int | None = None, seed: int = 0) -> Sampler:
@@ -70,6 +76,14 @@ class InOrder:
         _check_window(start, stop, self.size)
         return list(self.space.points(start, stop))
 
+    def at(self, numbers: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """Returns the points with these numbers."""
+        return self.space.points_at(numbers)
+
+    def alike(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the numbers as they are: neighbours in a grid differ in one parameter."""
+        return numbers
+
 
 @dataclass(frozen=True)
 class Shuffled:
@@ -82,7 +96,15 @@ class Shuffled:
     def configs(self, start: int, stop: int) -> list[dict[str, Any]]:
         """Returns the points at places [start, stop) of the order."""
         _check_window(start, stop, self.size)
-        return self.space.points_at(self.order(np.arange(start, stop, dtype=object)))
+        return self.at(np.arange(start, stop))
+
+    def at(self, numbers: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """Returns the points at these places of the order."""
+        return self.space.points_at(self.order(numbers))
+
+    def alike(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the places by their points' place in the grid."""
+        return numbers[np.argsort(self.order(numbers), kind="stable")]
 
 
 @dataclass(frozen=True)
@@ -101,6 +123,14 @@ class Independent:
         words = stream.random_raw((stop - start) * blocks * 4).reshape(stop - start, blocks * 4)[:, : self.space.dimension]
         return self.space.from_unit((words >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
+    def at(self, numbers: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """Returns the draws with these numbers."""
+        return [config for start, stop in _runs(numbers) for config in self.configs(start, stop)]
+
+    def alike(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the numbers as they are: no draw is like another."""
+        return numbers
+
 
 @dataclass(frozen=True)
 class Sobol:
@@ -114,6 +144,14 @@ class Sobol:
         """Returns points [start, stop) of the sequence."""
         _check_window(start, stop, self.size)
         return self.space.from_unit(self._units(start, stop))
+
+    def at(self, numbers: NDArray[np.int64]) -> list[dict[str, Any]]:
+        """Returns the points with these numbers."""
+        return [config for start, stop in _runs(numbers) for config in self.configs(start, stop)]
+
+    def alike(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Returns the numbers as they are: neighbours are far apart, which is what the sequence is for."""
+        return numbers
 
     def _units(self, start: int, stop: int) -> NDArray[np.float64]:
         from scipy.stats import qmc  # half a second to import, for those who ask for it
@@ -160,6 +198,13 @@ _MAKERS: Final[dict[str, Callable[[Space, int | None, int], Sampler]]] = {"grid"
 
 def _seed_of(purpose: str, seed: int) -> int:
     return int.from_bytes(blake2b(f"{purpose}:{seed}".encode(), digest_size=16, person=b"alphasweep-smp").digest(), "little")
+
+
+def _runs(numbers: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    """Yields [start, stop) of numbers that follow one another."""
+    for run in np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1):
+        if len(run):
+            yield int(run[0]), int(run[-1]) + 1
 
 
 def _check_window(start: int, stop: int, size: int) -> None:

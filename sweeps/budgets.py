@@ -60,6 +60,7 @@ class Budgeted:
     def __init__(self, inner: Source, search: Search, ledger: Ledger, plan: Plan, tally: Tally, objective: str):
         self._inner, self._search, self._ledger, self._plan, self._tally, self._objective = inner, search, ledger, plan, tally, objective
         self._budget = search.budget
+        self._bounded = bool(self._budget)
         self._spending = Spending(self._budget)
         self._remaining = Remaining(search.space, self._budget.direction, search.study.seed) if self._budget.regret else None
         self._bounds = dict(_bounds(ledger, plan, objective)) if self._remaining else {}
@@ -73,7 +74,7 @@ class Budgeted:
         self._cards, self._began = 0.0, time.monotonic()
         self._over = False
         self._known, self._seen = tally.known, self._latest()
-        if self._budget:
+        if self._bounded:
             self._before = spent_before(ledger, isinstance(search.trainable, Stepping))
             self._replay()
         self.check()
@@ -98,13 +99,18 @@ class Budgeted:
         """Whether nothing suggested awaits its result."""
         return self._inner.settled
 
+    @property
+    def ahead(self) -> bool:
+        """Whether what comes next does not depend on results."""
+        return self._inner.ahead
+
     def take(self, n: int) -> list[Point]:
         """Returns up to n points; none once the budget is used up, and not more than results it has left."""
         self.check()
         if self._over:
             return []
         points = self._inner.take(min(n, self._room()))
-        if self._budget and self._tally.known != self._known:
+        if self._bounded and self._tally.known != self._known:
             self._reused()
         self._out.update(point.config_id for point in points)
         return points
@@ -122,7 +128,7 @@ class Budgeted:
         """Takes a result."""
         self._inner.told(row, step)
         self._out.discard(row.config_id)
-        if self._budget:
+        if self._bounded:
             self._unsettled.append(_Taken(row.trial, self._counts(row.status, row.metrics), row.config, True))
             self._judge()
 
@@ -144,7 +150,7 @@ class Budgeted:
 
     def check(self) -> None:
         """Ends the study if its budget is used up."""
-        if self._budget:
+        if self._bounded:
             self._settle()
             self._spending.spent(self._used())
             self._judge()

@@ -46,15 +46,7 @@ class Evaluator:
         search = self._search
         if points and isinstance(points[0], Mapping):
             return self.evaluate(points, inputs)
-        configs: list[dict[str, Any]] = []
-        i = 0
-        while i < len(points):
-            j = i + 1
-            while j < len(points) and points[j] == points[j - 1] + 1:
-                j += 1
-            configs += search.sampler.configs(points[i], points[j - 1] + 1)
-            i = j
-        return self.evaluate([search.config(c) for c in configs], inputs)
+        return self.evaluate([search.config(point) for point in search.sampler.at(np.array(points, np.int64))], inputs)
 
     def evaluate(self, configs: Sequence[Mapping[str, Any]], inputs: Any) -> np.ndarray:
         """Evaluates configurations, see `__call__`.

@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import gc
 import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cluster.cache.answers import Usage
 from cluster.packs import PackResult, PackTask
 from results import Ledger, Plan, ResultRow, series
-from results.identity import config_ids
+from results.identity import Identified, identified
 from search_spaces import Sampler
 from sweeps.study import StudyError
 
@@ -25,7 +28,11 @@ if TYPE_CHECKING:
     from sweeps.steps import Running
 
 CHUNK = 4096  # configurations looked up in the ledger at once
+ALIKE = 8  # packs whose configurations are arranged together; more would make what comes first a corner of the space
+LARGEST_WINDOW = 65_536  # configurations arranged together
 FIRST_PACK = 16
+GROWTH = 8  # a pack to the next at most: what the first ones take says little
+LEAST_SECONDS = 0.1  # of work in a last pack; what it costs besides is some tens of milliseconds
 HOPELESS = 64  # failures without a success after which a run is stopped
 HOPELESS_DEATHS = 12
 LARGEST_PACK = 20_000
@@ -36,11 +43,19 @@ LARGEST_BLOCK = 32_000_000  # bytes of one pack's metrics and daily returns
 
 @dataclass(frozen=True)
 class Point:
-    """One configuration to evaluate: its number in the plan, its parameters and its identity."""
+    """One configuration to evaluate.
+
+    Attributes:
+        index: Its number in the plan.
+        config: Its parameters.
+        config_id: Its identity.
+        known: With what that was made, if it was made together with others.
+    """
 
     index: int
     config: Mapping[str, Any]
     config_id: bytes
+    known: Identified | None = None
 
 
 @dataclass
@@ -97,6 +112,11 @@ class Source(Protocol):
         """Whether nothing that was suggested awaits its result."""
         ...
 
+    @property
+    def ahead(self) -> bool:
+        """Whether what comes next does not depend on results, and may be taken before the last are told."""
+        ...
+
     def take(self, n: int) -> list[Point]:
         """Returns up to n points; fewer also while results are awaited."""
         ...
@@ -115,7 +135,11 @@ class Source(Protocol):
 
 
 class Backlog:
-    """The plan's points that have no result yet, generated a chunk at a time: the set difference on identity."""
+    """The plan's points that have no result yet, generated a chunk at a time: the set difference on identity.
+
+    They come by number, so that a study that may end early ends alike however often it was interrupted; or, where `any_order` says
+    that nothing depends on it, those of the next few packs arranged so that a pack's configurations share more of their work.
+    """
 
     def __init__(
         self,
@@ -125,17 +149,26 @@ class Backlog:
         plan: Plan,
         reuse: Callable[[list[Point]], set[bytes]],
         tally: Tally,
+        any_order: bool = False,
     ):
-        self._points = self._generate(sampler, make, ledger, plan, reuse, tally)
+        self._sampler, self._make, self._ledger, self._plan, self._reuse, self._tally = sampler, make, ledger, plan, reuse, tally
+        self._asked = 1
+        self._points = self._generate()
         self._held: deque[Point] = deque()
-        self.drained, self.settled = False, True
+        self._ended, self.settled, self.ahead = False, True, any_order
+
+    @property
+    def drained(self) -> bool:
+        """Whether no point will come again."""
+        return self._ended and not self._held
 
     def take(self, n: int) -> list[Point]:
         """Returns up to n points; fewer only at the end."""
+        self._asked = n
         while len(self._held) < n:
             point = next(self._points, None)
             if point is None:
-                self.drained = True
+                self._ended = True
                 break
             self._held.append(point)
         return [self._held.popleft() for _ in range(min(n, len(self._held)))]
@@ -151,39 +184,63 @@ class Backlog:
     def told(self, row: ResultRow, step: int | None = None) -> None:
         """Learns nothing from a result."""
 
-    @staticmethod
-    def _generate(
-        sampler: Sampler,
-        make: Callable[[Mapping[str, Any]], dict[str, Any]],
-        ledger: Ledger,
-        plan: Plan,
-        reuse: Callable[[list[Point]], set[bytes]],
-        tally: Tally,
-    ) -> Iterator[Point]:
-        context, defaults = ledger.header.context_id, ledger.header.defaults
-        start = 0
+    def _missing(self) -> Iterator[NDArray[np.int64]]:
+        """Yields the numbers that have no result, some thousands at a time."""
+        size, offset = self._sampler.size, self._plan.offset
+        for start in range(0, size, CHUNK):
+            stop = min(start + CHUNK, size)
+            numbered = self._ledger.numbers(offset + start, offset + stop) - offset
+            missing = np.setdiff1d(np.arange(start, stop), numbered, assume_unique=True)
+            self._tally.known += stop - start - len(missing)
+            yield missing
+
+    def _arranged(self) -> Iterator[NDArray[np.int64]]:
+        """Yields the same in the order in which they are evaluated."""
+        if not self.ahead:
+            yield from self._missing()
+            return
+        left = np.empty(0, np.int64)
+        for missing in self._missing():
+            left = np.concatenate([left, missing])
+            while len(left) >= (window := min(ALIKE * self._asked, LARGEST_WINDOW)):
+                here, left = np.split(left, [window])
+                yield from self._alike(here)
+        yield from self._alike(left)
+
+    def _alike(self, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        # Small packs are of slow configurations, or the first: what they find is to be of the whole space, not of a corner.
+        arranged = self._sampler.alike(numbers) if self._asked > FIRST_PACK else numbers
+        return (arranged[start : start + CHUNK] for start in range(0, len(arranged), CHUNK))
+
+    def _generate(self) -> Iterator[Point]:
+        context, defaults = self._ledger.header.context_id, self._ledger.header.defaults
         seen: set[bytes] = set()
-        while start < sampler.size:
-            stop = min(start + CHUNK, sampler.size)
-            numbered = ledger.numbers(plan.offset + start, plan.offset + stop) - plan.offset
-            todo = np.setdiff1d(np.arange(start, stop), numbered, assume_unique=True)
-            tally.known += stop - start - len(todo)
-            if len(todo):
-                raw = sampler.configs(start, stop)
-                configs = [make(raw[i - start]) for i in todo]
-                ids = config_ids(context, configs, defaults)
-                fresh = [Point(int(i), c, k) for i, c, k in zip(todo, configs, ids, strict=True)]
-                have = ledger.known(ids)
-                have |= reuse([p for p in fresh if p.config_id not in have])
-                for point in fresh:
-                    # A configuration can have several numbers (a grid with equal values); it is evaluated under the first.
-                    if point.config_id in have or point.config_id in seen:
-                        tally.known += 1
-                        continue
-                    seen.add(point.config_id)
-                    yield point
-                seen = seen if len(seen) < 50 * CHUNK else set()
-            start = stop
+        for numbers in self._arranged():
+            configs = list(map(self._make, self._sampler.at(numbers)))
+            known = identified(context, configs, defaults)
+            fresh = [Point(i, c, k.config_id, k) for i, c, k in zip(numbers.tolist(), configs, known, strict=True)]
+            have = self._ledger.known([p.config_id for p in fresh])
+            have |= self._reuse([p for p in fresh if p.config_id not in have])
+            for point in fresh:
+                # A configuration can have several numbers (a grid with equal values); it is evaluated under the first.
+                if point.config_id in have or point.config_id in seen:
+                    self._tally.known += 1
+                    continue
+                seen.add(point.config_id)
+                yield point
+            seen = seen if len(seen) < 50 * CHUNK else set()
+
+
+@contextmanager
+def _uncollected() -> Iterator[None]:
+    """Keeps Python from looking for cycles while a pack's many objects are made, none of which is in a cycle."""
+    on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if on:
+            gc.enable()
 
 
 class StudyFeed:
@@ -210,12 +267,13 @@ class StudyFeed:
         self._again: deque[list[Point]] = deque()
         self._flying: dict[int, list[Point]] = {}
         self._crashes: dict[bytes, int] = {}
-        self._size = FIRST_PACK
+        self._size, self._least = FIRST_PACK, 1
         self._began = time.monotonic()
         self._objective = ledger.header.metric_names.index(objective)
         self._sign = -1.0 if ledger.header.metric(objective).direction == "min" else 1.0
         self._deaths = 0
 
+    @_uncollected()
     def next(self) -> PackTask | None:
         """Returns the next pack, None if there is none now."""
         if self._inbox is not None:
@@ -230,15 +288,21 @@ class StudyFeed:
         return PackTask(attempt, tuple(self._backlog.task(p) for p in points))
 
     def _draw(self) -> list[Point]:
-        # Towards the end the rest is shared, so that no worker waits for another's last pack.
+        # Towards the end the rest is shared, so that no worker waits for another's last pack, but not in ever smaller packs.
         left = self.tally.total - self.tally.known - self.tally.done - sum(map(len, self._flying.values()))
-        return self._backlog.take(max(1, min(self._size, math.ceil(left / self._slots))))
+        return self._backlog.take(max(1, min(self._size, max(math.ceil(left / self._slots), self._least))))
 
     @property
     def exhausted(self) -> bool:
         """Whether no pack will come again."""
         return self.stopping or (self._backlog.drained and not self._again and not self._flying)
 
+    @property
+    def ahead(self) -> bool:
+        """Whether the next pack may be asked for before the results of the last are delivered."""
+        return self._backlog.ahead
+
+    @_uncollected()
     def deliver(self, result: PackResult) -> None:
         """Accepts a pack's results in one transaction."""
         points = self._flying.pop(result.attempt)
@@ -256,6 +320,7 @@ class StudyFeed:
                     None if error else values[i],
                     each,
                     error,
+                    known=point.known,
                 )
             )
         if returns.shape[1]:
@@ -273,6 +338,8 @@ class StudyFeed:
         if np.isfinite(scores).any():
             tally.best = float(self._sign * np.nanmax([np.nanmax(scores), self._sign * tally.best]))
         self._resize(len(points), result.seconds)
+        if self.ahead and not self.stopping:
+            self._backlog.put_back(self._draw())  # made now, while every worker is at work
         self._report(tally)
         if tally.failed == tally.done >= HOPELESS:
             why = next(iter(result.errors.values()))
@@ -287,8 +354,9 @@ class StudyFeed:
         With many workers at more at once: a driver hands round some tens of packs a second, and no worker is to wait for it.
         """
         target = max(min(max(1.0, 0.02 * (time.monotonic() - self._began)), 5.0), PACK_COST * self._slots)
-        wanted = int(n * target / max(seconds, 1e-6))
-        self._size = max(1, min(wanted, 4 * max(n, self._size), self._largest))
+        each = max(seconds, 1e-6) / n
+        self._size = max(1, min(int(target / each), GROWTH * max(n, self._size), self._largest))
+        self._least = min(int(LEAST_SECONDS / each), self._size)
 
     def crashed(self, attempt: int, error: str) -> None:
         """Halves a pack whose worker died; a configuration that killed two workers alone has failed."""

@@ -60,6 +60,11 @@ class LearningBacklog:
         self._elsewhere = self._learnt(folder, begun=bool(past))
         self._note([entry for batch in past for entry in batch.entries])
 
+    @property
+    def ahead(self) -> bool:
+        """Whether what comes next does not depend on results; it does."""
+        return False
+
     def take(self, n: int) -> list[Point]:
         """Returns up to n points; none while outcomes are awaited, or at the end (`drained`)."""
         while len(self._held) < n and not self.drained and self._ready():

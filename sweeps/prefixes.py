@@ -43,6 +43,11 @@ class ByPrefix:
         """Whether nothing that was suggested awaits its result."""
         return self._inner.settled
 
+    @property
+    def ahead(self) -> bool:
+        """Whether what comes next does not depend on results: what is done already decides the order."""
+        return False
+
     def take(self, n: int) -> list[Point]:
         """Returns up to n points, of as few groups as there can be."""
         for point in self._inner.take(max(CHUNK, n) - self._held) if self._held < max(n, CHUNK // 2) else []:

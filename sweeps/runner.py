@@ -321,8 +321,10 @@ def _other_rules(ledger: Ledger, search: Search) -> Iterator[str]:
 def _backlog(search: Search, ledger: Ledger, plan: Plan, reuse: Callable[[list[Point]], set[bytes]], tally: Tally, folder: Path) -> Source:
     if search.learns:
         return LearningBacklog(search, ledger, plan, reuse, tally, folder)
-    backlog = Backlog(search.sampler, search.config, ledger, plan, reuse, tally)
-    if isinstance(shares := search.trainable, Shares):
+    shares = search.trainable
+    any_order = not (search.budget or isinstance(shares, Shares | Stepping))
+    backlog = Backlog(search.sampler, search.config, ledger, plan, reuse, tally, any_order)
+    if isinstance(shares, Shares):
         return ByPrefix(backlog, lambda config: shares.prefixes({**ledger.header.defaults, **config}))
     return backlog
 

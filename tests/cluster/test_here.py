@@ -17,6 +17,10 @@ class Feed:
     def exhausted(self) -> bool:
         return not self.left
 
+    @property
+    def ahead(self) -> bool:
+        return False
+
     def deliver(self, result: PackResult) -> None:
         self.got.append(result)
 

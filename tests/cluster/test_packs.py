@@ -53,7 +53,8 @@ def test_a_pack_whose_rows_belong_to_nobody_fails_as_a_whole_at_once() -> None:
 class ListFeed:
     """Hands out fixed packs and keeps what comes back."""
 
-    def __init__(self, packs):
+    def __init__(self, packs, ahead=False):
+        self.ahead = ahead
         self.todo = [PackTask(i, tuple(points)) for i, points in enumerate(packs)]
         self.flying: set[int] = set()
         self.results: dict[int, PackResult] = {}
@@ -84,6 +85,43 @@ def evaluate(points, inputs):
         os._exit(1)
     inputs["table"].flags.writeable and exit("shared arrays are read-only")
     return np.array([[inputs["table"][p], os.getpid()] for p in points], dtype=float)
+
+
+class Diary(ListFeed):
+    """Notes in which order packs are handed out and come back."""
+
+    def __init__(self, packs, ahead):
+        super().__init__(packs, ahead)
+        self.noted: list[tuple[str, int]] = []
+
+    def next(self):
+        task = super().next()
+        if task is not None:
+            self.noted.append(("out", task.attempt))
+        return task
+
+    def deliver(self, result):
+        self.noted.append(("in", result.attempt))
+        super().deliver(result)
+
+
+def each(points, inputs):
+    if 66 in points:
+        os._exit(1)
+    return np.array([[p] for p in points], dtype=float)
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("ahead", [True, False])
+def test_where_the_feed_allows_it_a_worker_has_its_next_pack_before_the_last_is_written(ray_cpus, tmp_path, ahead: bool) -> None:
+    feed = Diary([[1, 2], [3], [66], [4, 7, 5], [6]], ahead)
+    run_packs(feed, each, None, 1, slots=1, scratch=tmp_path, name=f"diary-{ahead}")
+    assert {i: result.metrics[:, 0].tolist() for i, result in feed.results.items()} == {0: [1, 2], 1: [3], 3: [4, 7, 5], 4: [6]}
+    assert feed.lost == [2] and feed.exhausted
+    if ahead:
+        assert feed.noted[:5] == [("out", 0), ("out", 1), ("in", 0), ("out", 2), ("in", 1)] and feed.noted[-2:] == [("in", 3), ("in", 4)]
+    else:
+        assert feed.noted[:4] == [("out", 0), ("in", 0), ("out", 1), ("in", 1)] and feed.noted[-2:] == [("out", 4), ("in", 4)]
 
 
 @pytest.mark.ray

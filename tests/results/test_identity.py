@@ -116,8 +116,8 @@ def test_a_batch_gives_the_same_identities_as_one_by_one() -> None:
 @given(st.lists(configs, max_size=4), configs)
 def test_identity_and_text_made_at_once_are_those_made_apart(batch: list, defaults: dict) -> None:
     made = identified(CONTEXT, batch, defaults)
-    assert [identity for identity, _ in made] == config_ids(CONTEXT, batch, defaults)
-    assert [text for _, text in made] == [canonical_json(config) for config in batch]
+    assert [one.config_id for one in made] == [config_id(CONTEXT, config, defaults) for config in batch]
+    assert [one.text for one in made] == [canonical_json(config) for config in batch]
 
 
 def test_trial_seeds_depend_on_study_seed_and_configuration_only() -> None:

@@ -50,6 +50,28 @@ def test_a_window_is_a_slice_of_the_whole(case: str, data: st.DataObject) -> Non
 
 
 @pytest.mark.parametrize("case", CASES)
+@settings(max_examples=25, deadline=None)
+@given(data=st.data())
+def test_any_numbers_give_what_they_give_one_by_one(case: str, data: st.DataObject) -> None:
+    sampler = made(case)
+    numbers = data.draw(st.lists(st.integers(0, sampler.size - 1), max_size=12))
+    assert sampler.at(np.array(numbers, np.int64)) == [sampler.configs(i, i + 1)[0] for i in numbers]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_arranged_numbers_are_the_same_numbers_and_those_of_a_shuffled_grid_in_the_grids_order(case: str) -> None:
+    sampler = made(case)
+    numbers = np.arange(3, sampler.size - 2)
+    arranged = sampler.alike(numbers)
+    assert sorted(arranged.tolist()) == numbers.tolist()
+    if case in ("whole grid", "part of a grid", "shuffled grid"):
+        grid = Space.parse(GRID).points()
+        place = {str(point): i for i, point in enumerate(grid)}
+        places = [place[str(point)] for point in sampler.at(arranged)]
+        assert places == sorted(places)
+
+
+@pytest.mark.parametrize("case", CASES)
 def test_another_sampler_of_the_same_seed_gives_the_same_points_and_of_another_seed_others(case: str) -> None:
     first, again, other = made(case, 1), made(case, 1), made(case, 2)
     whole = first.configs(0, first.size)

@@ -9,7 +9,7 @@ import pytest
 from cluster.packs import PackResult
 from results import Header, Ledger, Metric, series
 from search_spaces import Space, make_sampler
-from sweeps.feed import LARGEST_PACK, MOST_FLYING, PACK_COST, Backlog, StudyFeed, Tally
+from sweeps.feed import LARGEST_PACK, LEAST_SECONDS, MOST_FLYING, PACK_COST, Backlog, StudyFeed, Tally
 from sweeps.study import StudyError
 
 METRICS = (Metric("score", "max", "ratio"),)
@@ -23,19 +23,36 @@ def header() -> Header:
 class Bench:
     """A feed over a real ledger, and a worker that can be told what to do."""
 
-    def __init__(self, path: Any, values: Any, slots: int = 2, create: bool = True, days: int = 0):
+    def __init__(
+        self,
+        path: Any,
+        values: Any,
+        slots: int = 2,
+        create: bool = True,
+        days: int = 0,
+        trials: int | None = None,
+        any_order: bool = False,
+    ):
         self.ledger = Ledger.create(path, header()) if create else Ledger.open(path)
         self.ledger.begin_session({})
         self.space = Space.parse({"x": values})
-        sampler = make_sampler("grid", self.space, trials=None, seed=0)
+        sampler = make_sampler("grid", self.space, trials=trials, seed=0)
         self.tally = Tally(sampler.size)
         plan = self.ledger.add_plan(self.space.to_dict(), {"sampler": "grid"}, sampler.size)
-        backlog = Backlog(sampler, dict, self.ledger, plan, lambda points: set(), self.tally)
+        self.backlog = Backlog(sampler, dict, self.ledger, plan, lambda points: set(), self.tally, any_order)
         self.reports: list[int] = []
         self.feed = StudyFeed(
-            backlog, self.ledger, plan, self.tally, "score", slots, lambda t: self.reports.append(t.done), Path(path).parent, days
+            self.backlog, self.ledger, plan, self.tally, "score", slots, lambda t: self.reports.append(t.done), Path(path).parent, days
         )
         self.sizes: list[int] = []
+
+    def evaluated(self, seconds_each: float) -> list[list[int]]:
+        """Runs the study and returns the values of x, by pack."""
+        packs = []
+        while (task := self.feed.next()) is not None:
+            packs.append([point.config["x"] for point in self.feed._flying[task.attempt]])
+            self.finish(task, seconds_each)
+        return packs
 
     def finish(self, task: Any, seconds_each: float = 1e-4, errors: dict[int, str] | None = None) -> None:
         self.sizes.append(len(task.points))
@@ -61,6 +78,42 @@ def test_packs_grow_towards_a_second_of_work_and_every_point_is_taken_once(path:
     assert bench.reports == sorted(bench.reports)
 
 
+def test_the_last_packs_are_worth_what_they_cost(path: str) -> None:
+    bench = Bench(path, list(range(30_000)))
+    bench.run(seconds_each=1e-3)
+    usual = max(bench.sizes)
+    after = bench.sizes[bench.sizes.index(usual) :]
+    assert min(after[:-1]) >= LEAST_SECONDS / 1e-3 - 1 and after[-2] < usual
+
+
+def test_where_order_does_not_matter_packs_are_of_configurations_that_are_alike(path: str) -> None:
+    bench = Bench(path, {"int": [0, 99_999]}, trials=30_000, any_order=True)
+    packs = bench.evaluated(1e-3)
+    assert sorted(x for pack in packs for x in pack) == sorted(point["x"] for point in bench.backlog._sampler.configs(0, 30_000))
+    full = [pack for pack in packs if len(pack) >= 500]
+    assert len(full) > 20
+    # An eighth of the values or so, where a pack in any order has nearly all; but for those that end one window and begin the next.
+    assert np.median([max(pack) - min(pack) for pack in full]) < 0.25 * 100_000
+
+
+@pytest.mark.parametrize(("any_order", "seconds"), [(False, 1e-3), (True, 0.5)])
+def test_where_it_matters_or_configurations_are_slow_they_come_by_number(path: str, any_order: bool, seconds: float) -> None:
+    bench = Bench(path, {"int": [0, 99_999]}, trials=3_000, any_order=any_order)
+    made = [x for pack in bench.evaluated(seconds) for x in pack]
+    assert made == [point["x"] for point in bench.backlog._sampler.configs(0, 3_000)]
+
+
+def test_arranged_packs_of_a_session_that_was_killed_are_made_up_for_by_the_next(path: str) -> None:
+    first = Bench(path, {"int": [0, 99_999]}, trials=20_000, any_order=True)
+    for _ in range(6):
+        first.finish(first.feed.next(), 1e-3)
+    lost = first.feed.next()
+    first.ledger.close()
+    second = Bench(path, {"int": [0, 99_999]}, create=False, trials=20_000, any_order=True)
+    assert first.tally.done + sum(map(len, second.evaluated(1e-3))) == 20_000 and len(lost.points) > 100
+    assert second.ledger.counts()["completed"] == 20_000
+
+
 def test_with_many_workers_packs_are_as_long_as_a_driver_takes_to_hand_one_to_each(path: str) -> None:
     bench = Bench(path, {"int": [0, 999_999]}, slots=1000)
     for _ in range(6):
@@ -78,7 +131,7 @@ def test_with_many_workers_packs_are_small_enough_to_be_held_all_at_once(path: s
 
 def test_packs_never_exceed_the_largest_and_the_rest_is_shared_at_the_end(path: str) -> None:
     bench = Bench(path, {"int": [0, 99_999]})
-    bench.run(seconds_each=1e-9)
+    bench.run(seconds_each=1e-5)
     assert max(bench.sizes) <= LARGEST_PACK
     assert bench.sizes[-1] <= bench.sizes[-2] <= max(bench.sizes)
 
