@@ -159,23 +159,26 @@ class PackTrainable(tune.Trainable):
 
 
 class _Numbers:
-    """Numbers of configurations in a few bytes each: Tune keeps, copies and prints what a trial was given."""
+    """Numbers of configurations in a few bytes each, for Tune keeps, copies and prints what a trial was given.
+
+    As bytes: an array in what a worker sends back would keep the whole message in Ray's object store for as long as Tune keeps the trial.
+    """
 
     def __init__(self, numbers: Sequence[int]):
-        whole = np.array(numbers, np.int64)
-        self._first = int(whole.min()) if len(whole) else 0
-        offsets = whole - self._first
-        self._offsets = offsets.astype(np.min_scalar_type(int(offsets.max(initial=0))))
+        self._first = min(numbers, default=0)
+        offsets = np.array(numbers, np.int64) - self._first
+        self._kind = np.min_scalar_type(int(offsets.max(initial=0))).str
+        self._offsets = offsets.astype(self._kind).tobytes()
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Numbers:
         return self  # it never changes
 
     def __repr__(self) -> str:
-        return f"<{len(self._offsets)} configurations>"
+        return "<numbers of configurations>"
 
     def to_list(self) -> list[int]:
         """Returns the numbers."""
-        return (self._offsets.astype(np.int64) + self._first).tolist()
+        return (np.frombuffer(self._offsets, self._kind).astype(np.int64) + self._first).tolist()
 
 
 def _compact(points: tuple[Any, ...]) -> Any:

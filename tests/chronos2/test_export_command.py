@@ -8,6 +8,7 @@ from sweeps.commands.export import export_trial
 from sweeps.study import StudyError
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_trainable_that_leaves_nothing_says_so(tmp_path):
     study = Study.parse({"name": "toy", "trainable": "tests.sweeps.toy:Toy", "space": {"x": [1, 2]}})

@@ -20,6 +20,7 @@ SETTINGS = {"eval_every": 2, "origins": 12, "score": [1, 4]}
 SMALL = {"steps": 5, "context": 64, "horizon": 4, "batch_rows": 8, "rank": 4}
 
 
+@pytest.mark.slow
 def test_it_keeps_the_contract_of_stepping_trainables(tmp_path):
     configs = [SMALL | {"learning_rate": 1e-3, "preaug": "log_diff", "covariates": "returns", "grouping": "correlation"}]
     check_stepping(ChronosLora(), DATA, SETTINGS, configs, tmp_path, Protocol(folds=2))

@@ -88,6 +88,7 @@ def workers(ray_cpus):
     return hired
 
 
+@pytest.mark.slow
 def test_eight_workers_that_ask_at_once_build_once_and_see_the_same_memory(workers, tmp_path) -> None:
     import ray
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import subprocess
 import sys
 import textwrap
@@ -109,6 +110,16 @@ def each(points, inputs):
     if 66 in points:
         os._exit(1)
     return np.array([[p] for p in points], dtype=float)
+
+
+@pytest.mark.parametrize("numbers", [(), (7,), (3, 1, 2), tuple(range(5, 70_000)), (0, 2**40)])
+def test_numbers_travel_in_few_bytes_that_hold_no_message_in_the_object_store(numbers: tuple[int, ...]) -> None:
+    from cluster._tune import _compact, _expand
+
+    beside: list[pickle.PickleBuffer] = []
+    sent = pickle.dumps(_compact(numbers), protocol=5, buffer_callback=beside.append)
+    assert _expand(pickle.loads(sent)) == list(numbers) and not beside
+    assert len(sent) < 300 + 4 * len(numbers) and len(repr(_compact(numbers))) < 60
 
 
 @pytest.mark.ray

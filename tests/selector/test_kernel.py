@@ -84,6 +84,7 @@ def test_kernel_equals_the_reference_where_bars_overlap():
     assert reasons == set(tally.REASONS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(8))
 def test_kernel_equals_the_reference_across_its_blocks_of_rows(seed):
     inputs = scenarios.random_inputs(seed, overlap=seed % 2 == 1, bars=1500)

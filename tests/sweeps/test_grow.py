@@ -47,6 +47,7 @@ def values(*numbers: int) -> str:
     return f"[{', '.join(map(str, range(*numbers)))}]"
 
 
+@pytest.mark.slow
 def test_a_grid_extended_three_times_in_ways_that_overlap_evaluates_each_point_once(command: Command, grid: Path) -> None:
     steps = [
         (("--set", f"space.x={values(15)}"), 15, 10, 15),

@@ -320,6 +320,7 @@ def test_on_ray_a_killed_search_ends_with_the_suggestions_of_an_undisturbed_one(
     assert verify(place.parent).certificate == verify(tmp_path / "whole" / "valley").certificate
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_trials_that_report_are_suggested_stopped_early_and_learnt_from(tmp_path: Path):
     walk = Study.parse(

@@ -278,6 +278,7 @@ def until(wanted: Callable[[], bool], seconds: float = 120.0) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_running_study_takes_a_point_ends_a_trial_and_stops_for_another_process(tmp_path: Path, command: Command) -> None:
     (tmp_path / "walks.yaml").write_text(STEPS)

@@ -93,6 +93,7 @@ def test_a_configuration_that_raises_costs_only_itself(tmp_path: Path) -> None:
     assert run(toy(settings={"raise_at": 13}), tmp_path, slots=2, retry_failed=True).tally.done == 1
 
 
+@pytest.mark.slow
 def test_a_configuration_that_kills_its_worker_costs_only_itself(tmp_path: Path) -> None:
     result = run(toy(settings={"die_at": 17}), tmp_path, slots=2)
     frame = scores(tmp_path)
@@ -107,6 +108,7 @@ def test_pack_sizes_do_not_change_results(tmp_path: Path) -> None:
     np.testing.assert_array_equal(a[["score", "cost"]], b[["score", "cost"]])
 
 
+@pytest.mark.slow
 def test_ctrl_c_stops_after_the_packs_in_flight_and_the_next_run_goes_on(tmp_path: Path) -> None:
     study = toy(space={"x": list(range(2000))}, settings={"seconds_each": 0.002})
     assert threading.current_thread() is threading.main_thread()

@@ -77,6 +77,7 @@ def events(home: Path, kind: str) -> list[dict[str, Any]]:
         return ledger.events(kind)
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_walk_that_was_broken_off_goes_on_and_repeats_nothing(walked: WalkResult) -> None:
     assert [w.number for w in walked.windows] == [0, 1, 2] and not walked.stopped

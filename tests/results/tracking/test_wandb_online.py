@@ -23,6 +23,9 @@ from tests.results.tracking.wandb_study import RUN, about, board, frame, point, 
 ONLINE = {"mode": "online", "project": "sweeps"}
 
 
+pytestmark = pytest.mark.slow
+
+
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[WandbServer]:
     """A server, and a user who knows it by the environment alone; nothing it was asked may be unknown to it."""
@@ -108,7 +111,6 @@ def test_opened_and_left_alone_it_writes_nothing(server: WandbServer, tmp_path: 
     assert held(server) == before and server.runs[RUN].writes == writes
 
 
-@pytest.mark.slow
 def test_elsewhere_and_later_a_study_is_gone_on_with_where_the_server_is(server: WandbServer, tmp_path: Path) -> None:
     write(tracker_in(tmp_path / "here"), 25)
     there = tracker_in(tmp_path / "there")
@@ -117,7 +119,6 @@ def test_elsewhere_and_later_a_study_is_gone_on_with_where_the_server_is(server:
     assert list(server.runs) == [RUN] and there.check(points(60), rows(60)) == []
 
 
-@pytest.mark.slow
 def test_a_process_killed_in_the_middle_leaves_nothing_twice_and_nothing_out(server: WandbServer, tmp_path: Path) -> None:
     code = (
         "import sys, time; from pathlib import Path\n"
@@ -141,7 +142,6 @@ def test_a_process_killed_in_the_middle_leaves_nothing_twice_and_nothing_out(ser
     assert tracker.check(points(70), rows(70), [trial(n) for n in range(4)]) == []
 
 
-@pytest.mark.slow
 def test_what_was_synchronised_by_hand_from_the_offline_folder_is_not_written_again(server: WandbServer, tmp_path: Path) -> None:
     home = tmp_path / "study"
     write(WandbTracker(about(home), {"project": "sweeps"}), 30, trials=1)
@@ -153,7 +153,6 @@ def test_what_was_synchronised_by_hand_from_the_offline_folder_is_not_written_ag
     assert shown(server.runs[RUN].history) == projected(40) and tracker.check(points(40), rows(40), [trial(0)]) == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("what", ["doubled", "missing"])
 def test_a_run_that_contradicts_the_ledger_is_superseded_by_a_new_one(server: WandbServer, tmp_path: Path, what: str) -> None:
     write(tracker_in(tmp_path / "study"), 12)
@@ -167,7 +166,6 @@ def test_a_run_that_contradicts_the_ledger_is_superseded_by_a_new_one(server: Wa
     assert tracker.check(points(12), rows(12)) == []
 
 
-@pytest.mark.slow
 def test_values_that_are_not_the_ledgers_are_found_by_check_and_written_anew(server: WandbServer, tmp_path: Path) -> None:
     tracker = tracker_in(tmp_path / "study")
     write(tracker, 12, trials=1, reports=2)
@@ -179,7 +177,6 @@ def test_values_that_are_not_the_ledgers_are_found_by_check_and_written_anew(ser
     assert tracker.check(points(12), rows(12), [trial(0, 2)]) == [] and {f"{RUN}-2", f"{RUN}-t0-2"} <= set(server.runs)
 
 
-@pytest.mark.slow
 def test_runs_that_are_half_there_are_gone_on_with(server: WandbServer, tmp_path: Path) -> None:
     write(tracker_in(tmp_path / "study"), 5, trials=1, reports=4)
     whole, one = server.runs[RUN], server.runs[f"{RUN}-t0"]
@@ -190,7 +187,6 @@ def test_runs_that_are_half_there_are_gone_on_with(server: WandbServer, tmp_path
     assert shown(whole.history) == projected(5) and len(server.runs) == 2
 
 
-@pytest.mark.slow
 def test_runs_whose_summary_is_ahead_are_superseded_as_the_client_would_drop_what_is_missing(server: WandbServer, tmp_path: Path) -> None:
     write(tracker_in(tmp_path / "study"), 5, trials=1, reports=4)
     for run in (RUN, f"{RUN}-t0"):
@@ -223,7 +219,6 @@ def test_without_a_key_it_is_said_what_to_do(server: WandbServer, tmp_path: Path
     assert tracker_in(tmp_path / "study").open() == Place()
 
 
-@pytest.mark.slow
 def test_the_saved_view_is_given_to_the_server_once(server: WandbServer, tmp_path: Path) -> None:
     for _ in range(2):
         write(tracker_in(tmp_path / "study"), 3)
@@ -233,7 +228,6 @@ def test_the_saved_view_is_given_to_the_server_once(server: WandbServer, tmp_pat
     assert json.loads((tmp_path / "study" / "tracking" / "wandb" / "workspace.json").read_text())["url"]
 
 
-@pytest.mark.slow
 def test_where_a_server_takes_no_views_the_study_is_written_all_the_same(server: WandbServer, tmp_path: Path) -> None:
     server.fail("UpsertView2", 400, times=100)
     tracker = tracker_in(tmp_path / "study")

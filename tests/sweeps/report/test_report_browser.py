@@ -113,6 +113,7 @@ def test_the_axis_becomes_logarithmic_with_the_keyboard(shown: Any, files: tuple
     assert one.wrong == []
 
 
+@pytest.mark.slow
 def test_a_phone_scrolls_down_and_not_sideways(shown: Any, files: tuple[Path, Path]) -> None:
     for file in files:
         one = shown(viewport=PHONE, is_mobile=True, has_touch=True)
@@ -125,6 +126,7 @@ def test_a_phone_scrolls_down_and_not_sideways(shown: Any, files: tuple[Path, Pa
         assert widths and max(widths) <= PHONE["width"] and drawn(page)[0] == drawn(page)[1]
 
 
+@pytest.mark.slow
 def test_colours_follow_the_scheme_of_the_page(shown: Any, files: tuple[Path, Path]) -> None:
     inks = []
     for scheme in ("light", "dark"):
@@ -138,6 +140,7 @@ def test_colours_follow_the_scheme_of_the_page(shown: Any, files: tuple[Path, Pa
     assert inks[0] != inks[1]
 
 
+@pytest.mark.slow
 def test_print_has_every_chart_the_verdict_and_the_leaderboard(shown: Any, files: tuple[Path, Path], grid_once: Path) -> None:
     one = shown(color_scheme="dark")
     page = one.show(files[0])

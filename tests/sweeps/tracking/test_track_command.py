@@ -140,6 +140,7 @@ def test_whoever_has_waited_enough_ends_it_with_ctrl_c_and_nothing_is_written(he
     assert not events(here / "toy").exists() and not (here / "toy" / FOLDER / "settings.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.ray
 def test_a_run_says_where_its_results_are_told_and_how_to_write_them_later(toy_file: Path, tmp_path: Path, command: Any) -> None:
     outcome = command("run", toy_file, "--dir", tmp_path, "--set", "tracking=[jsonl]")
