@@ -93,6 +93,7 @@ class Deliver(tune.Callback):
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any) -> None:
         """Takes the payload out of the result before Tune stores it."""
         payload = result.pop("pack", None)
+        result.get("config", {}).pop("points", None)
         if payload is None or self.search.running.pop(trial.trial_id, None) is None:
             return
         self._since = self._since if self.search.arrived else time.monotonic()
@@ -104,6 +105,11 @@ class Deliver(tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         """Learns that a worker is about to be given a pack; it has it when the step ends."""
         self._idle = max(0, self._idle - 1)
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        """Forgets the numbers of a pack that is done: Tune keeps every trial."""
+        trial.config.pop("points", None)
+        trial.evaluated_params.clear()
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         """Writes results when nobody waits for work, or has waited for too long (for a worker that died, say)."""
@@ -119,6 +125,7 @@ class Deliver(tune.Callback):
         task = self.search.running.pop(trial.trial_id, None)
         if task is None:
             return
+        self.search.write()  # what others brought counts for what a death says of the study
         # Tune keeps the error's text only in this file, until the storage is synchronised, which it never is.
         reason = " ".join(redacted(Path(trial.error_file).read_text(errors="replace")).split()) if trial.error_file else "unknown"
         reason = reason.partition(") ")[2] or reason  # after "Failure # 1 (occurred at …)"

@@ -184,7 +184,10 @@ def fit(search: Any, trainable: Any, deliver: Any, *, slots: int, scratch: Path,
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    finally:
+        search.write()  # nothing is left but where Tune was interrupted
     if search.failure is not None:
         raise search.failure
 

@@ -132,6 +132,8 @@ def build_tables(header: Header) -> Tables:
         sqlite_strict=True,
     )
     sa.Index("trials_objective", trials.c[metric_column(header.objective)], trials.c.trial)
+    # What an attempt brought, for those who follow a study: numbers come in any order.
+    sa.Index("trials_attempt", trials.c.attempt, trials.c.trial)
     # Counting what is not completed must not scan a million rows that are.
     sa.Index("trials_other", trials.c.status, trials.c.trial, sqlite_where=not_completed(trials), postgresql_where=not_completed(trials))
     events = sa.Table(

@@ -7,7 +7,7 @@ grid comes in order, a part of it shuffled).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from hashlib import blake2b
 from typing import Any, Final, Protocol
@@ -24,6 +24,8 @@ SAMPLERS: Final[dict[str, str]] = {
     "random": "independent draws; on a grid a shuffle without repetition",
     "qmc": "scrambled Sobol points, which cover the space more evenly than random ones; needs trials",
 }
+
+_GAP: Final = 256
 
 
 class Sampler(Protocol):
@@ -125,7 +127,7 @@ class Independent:
 
     def at(self, numbers: NDArray[np.int64]) -> list[dict[str, Any]]:
         """Returns the draws with these numbers."""
-        return [config for start, stop in _runs(numbers) for config in self.configs(start, stop)]
+        return _picked(numbers, self.configs)
 
     def alike(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the numbers as they are: no draw is like another."""
@@ -147,7 +149,7 @@ class Sobol:
 
     def at(self, numbers: NDArray[np.int64]) -> list[dict[str, Any]]:
         """Returns the points with these numbers."""
-        return [config for start, stop in _runs(numbers) for config in self.configs(start, stop)]
+        return _picked(numbers, self.configs)
 
     def alike(self, numbers: NDArray[np.int64]) -> NDArray[np.int64]:
         """Returns the numbers as they are: neighbours are far apart, which is what the sequence is for."""
@@ -200,11 +202,15 @@ def _seed_of(purpose: str, seed: int) -> int:
     return int.from_bytes(blake2b(f"{purpose}:{seed}".encode(), digest_size=16, person=b"alphasweep-smp").digest(), "little")
 
 
-def _runs(numbers: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    """Yields [start, stop) of numbers that follow one another."""
-    for run in np.split(numbers, np.flatnonzero(np.diff(numbers) != 1) + 1):
-        if len(run):
-            yield int(run[0]), int(run[-1]) + 1
+def _picked(numbers: NDArray[np.int64], configs: Callable[[int, int], list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """Returns configurations by number, from windows that leave out nothing but wide gaps: a window costs more than a few too many."""
+    made: list[dict[str, Any]] = []
+    for near in np.split(numbers, np.flatnonzero(abs(np.diff(numbers)) > _GAP) + 1):
+        if len(near):
+            start = int(near.min())
+            window = configs(start, int(near.max()) + 1)
+            made += [window[i] for i in (near - start).tolist()]
+    return made
 
 
 def _check_window(start: int, stop: int, size: int) -> None:

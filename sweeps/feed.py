@@ -19,6 +19,7 @@ from cluster.cache.answers import Usage
 from cluster.packs import PackResult, PackTask
 from results import Ledger, Plan, ResultRow, series
 from results.identity import Identified, identified
+from results.records import TrialStatus
 from search_spaces import Sampler
 from sweeps.study import StudyError
 
@@ -31,7 +32,6 @@ CHUNK = 4096  # configurations looked up in the ledger at once
 ALIKE = 8  # packs whose configurations are arranged together; more would make what comes first a corner of the space
 LARGEST_WINDOW = 65_536  # configurations arranged together
 FIRST_PACK = 16
-GROWTH = 8  # a pack to the next at most: what the first ones take says little
 LEAST_SECONDS = 0.1  # of work in a last pack; what it costs besides is some tens of milliseconds
 HOPELESS = 64  # failures without a success after which a run is stopped
 HOPELESS_DEATHS = 12
@@ -201,28 +201,35 @@ class Backlog:
             return
         left = np.empty(0, np.int64)
         for missing in self._missing():
+            # Small packs are of slow configurations, or the first: what they find is to be of the whole space, not of a corner.
+            if self._asked <= FIRST_PACK:
+                yield np.concatenate([left, missing])
+                left = left[:0]
+                continue
+            window = min(ALIKE * self._asked, LARGEST_WINDOW)
             left = np.concatenate([left, missing])
-            while len(left) >= (window := min(ALIKE * self._asked, LARGEST_WINDOW)):
-                here, left = np.split(left, [window])
-                yield from self._alike(here)
-        yield from self._alike(left)
+            while len(left) >= max(window, CHUNK):
+                here, left = np.split(left, [max(window, CHUNK)])
+                yield from self._alike(here, window)
+        yield from self._alike(left, LARGEST_WINDOW)
 
-    def _alike(self, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
-        # Small packs are of slow configurations, or the first: what they find is to be of the whole space, not of a corner.
-        arranged = self._sampler.alike(numbers) if self._asked > FIRST_PACK else numbers
+    def _alike(self, numbers: NDArray[np.int64], window: int) -> Iterator[NDArray[np.int64]]:
+        starts = range(0, len(numbers), window)
+        arranged = np.concatenate([self._sampler.alike(numbers[start : start + window]) for start in starts] or [numbers])
         return (arranged[start : start + CHUNK] for start in range(0, len(arranged), CHUNK))
 
     def _generate(self) -> Iterator[Point]:
         context, defaults = self._ledger.header.context_id, self._ledger.header.defaults
         seen: set[bytes] = set()
         for numbers in self._arranged():
-            configs = list(map(self._make, self._sampler.at(numbers)))
-            known = identified(context, configs, defaults)
-            fresh = [Point(i, c, k.config_id, k) for i, c, k in zip(numbers.tolist(), configs, known, strict=True)]
+            with _uncollected():
+                configs = list(map(self._make, self._sampler.at(numbers)))
+                known = identified(context, configs, defaults)
+                fresh = [Point(i, c, k.config_id, k) for i, c, k in zip(numbers.tolist(), configs, known, strict=True)]
             have = self._ledger.known([p.config_id for p in fresh])
             have |= self._reuse([p for p in fresh if p.config_id not in have])
             for point in fresh:
-                # A configuration can have several numbers (a grid with equal values); it is evaluated under the first.
+                # A configuration can have several numbers (a grid with equal values); it is evaluated under the first that comes.
                 if point.config_id in have or point.config_id in seen:
                     self._tally.known += 1
                     continue
@@ -273,7 +280,6 @@ class StudyFeed:
         self._sign = -1.0 if ledger.header.metric(objective).direction == "min" else 1.0
         self._deaths = 0
 
-    @_uncollected()
     def next(self) -> PackTask | None:
         """Returns the next pack, None if there is none now."""
         if self._inbox is not None:
@@ -302,31 +308,16 @@ class StudyFeed:
         """Whether the next pack may be asked for before the results of the last are delivered."""
         return self._backlog.ahead
 
-    @_uncollected()
     def deliver(self, result: PackResult) -> None:
         """Accepts a pack's results in one transaction."""
         points = self._flying.pop(result.attempt)
-        each = result.seconds / len(points)
         metrics, returns = np.hsplit(result.metrics, [len(self._ledger.header.metrics)])
-        rows, values = [], metrics.tolist()
-        for i, point in enumerate(points):
-            error = result.errors.get(i)
-            rows.append(
-                ResultRow(
-                    self._plan.offset + point.index,
-                    point.config_id,
-                    point.config,
-                    "failed" if error else "completed",
-                    None if error else values[i],
-                    each,
-                    error,
-                    known=point.known,
-                )
-            )
         if returns.shape[1]:
             kept = [i for i, p in enumerate(points) if i not in result.errors and series.is_kept(p.config_id, self._plan.count)]
             series.write(self._ledger, self._home, result.attempt, [points[i].config_id for i in kept], returns[kept].astype(np.float32))
-        taken = self._ledger.accept(result.attempt, rows)
+        with _uncollected():
+            rows = self._rows(points, result, metrics)
+            taken = self._ledger.accept(result.attempt, rows)
         for row in rows:
             self._backlog.told(row)
         tally = self.tally
@@ -348,6 +339,16 @@ class StudyFeed:
                 "When the cause is put right, run with --retry-failed"
             )
 
+    def _rows(self, points: list[Point], result: PackResult, metrics: NDArray[np.float64]) -> list[ResultRow]:
+        each, offset, values = result.seconds / len(points), self._plan.offset, metrics.tolist()
+        rows = []
+        for i, point in enumerate(points):
+            error = result.errors.get(i)
+            status: TrialStatus = "failed" if error else "completed"
+            found = None if error else values[i]
+            rows.append(ResultRow(offset + point.index, point.config_id, point.config, status, found, each, error, known=point.known))
+        return rows
+
     def _resize(self, n: int, seconds: float) -> None:
         """Aims at a second of work, slowly more in long studies: Tune pays per pack and remembers each.
 
@@ -355,8 +356,9 @@ class StudyFeed:
         """
         target = max(min(max(1.0, 0.02 * (time.monotonic() - self._began)), 5.0), PACK_COST * self._slots)
         each = max(seconds, 1e-6) / n
-        self._size = max(1, min(int(target / each), GROWTH * max(n, self._size), self._largest))
-        self._least = min(int(LEAST_SECONDS / each), self._size)
+        self._size = max(1, min(int(target / each), 4 * max(n, self._size), self._largest))
+        # Where results decide what comes next, the sooner the better.
+        self._least = min(int(LEAST_SECONDS / each), self._size) if self.ahead else 1
 
     def crashed(self, attempt: int, error: str) -> None:
         """Halves a pack whose worker died; a configuration that killed two workers alone has failed."""

@@ -1,9 +1,7 @@
 """Reading a ledger beside its writer: every result once, in the order in which results were accepted.
 
 The order follows from the ledger alone: by the moment the attempt ended, its number, the trial's number. A failure that was
-moved away to be tried again stays where it was accepted, so that what has been read once is never read differently. The trials
-table is looked up by number, because an index by attempt would cost the writer: new rows are looked for among the latest
-numbers, and in the whole table only where an attempt delivered more than was found there.
+moved away to be tried again stays where it was accepted, so that what has been read once is never read differently.
 """
 
 from __future__ import annotations
@@ -15,7 +13,6 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from itertools import chain
 from typing import Any, Final
 
 import numpy as np
@@ -28,8 +25,6 @@ from results.tracking import CACHE_USE
 
 SETTLING: Final = 0.1  # seconds an attempt's end must lie back: two of one millisecond are not read apart
 CHUNK: Final = 5_000  # rows read at once
-_SCANNED: Final = 50_000  # numbers looked through at once
-MARGIN: Final = 10_000  # trial numbers looked back: results of other studies are taken over ahead of the packs
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,7 +77,6 @@ class _Attempt:
     session: int
     ended: float
     delivered: bool
-    rows: int
     worker: str
 
 
@@ -109,10 +103,7 @@ class Tail:
     _key: tuple[float, int] = (-math.inf, 0)  # of the latest attempt read
     _event: int = 0  # the latest event seen
     _cache: list[tuple[float, Mapping[str, Any]]] = field(default_factory=list)
-    _refused: dict[int, int] = field(default_factory=dict)  # rows of an attempt that were not taken
     _reopened: dict[int, list[int]] = field(default_factory=dict)  # trials of an attempt that were moved away to run again
-    _tops: dict[int, int] = field(default_factory=dict)  # the highest trial of attempts that ended before an earlier one did
-    _floor: int = -1  # the highest trial of those before
 
     def poll(self, settled: bool = False, now: float | None = None) -> Iterator[Stretch]:
         """Yields what is new, at most `CHUNK` results at a time; read it to the end.
@@ -146,15 +137,13 @@ class Tail:
 
     def _read_events(self, ledger: Ledger, connection: sa.Connection) -> None:
         events = ledger.tables.events
-        wanted = sa.select(events).where(events.c.kind.in_(("reopened", "rejected", CACHE_USE)), events.c.seq > self._event)
+        wanted = sa.select(events).where(events.c.kind.in_(("reopened", CACHE_USE)), events.c.seq > self._event)
         for event in connection.execute(wanted.order_by(events.c.seq)).mappings():
             self._event, detail = event["seq"], json.loads(event["detail"])
             if event["kind"] == CACHE_USE:
                 self._cache.append((_seconds(event["time"]), detail))
-            elif event["kind"] == "reopened":
+            else:
                 self._reopened.setdefault(detail["attempt"], []).append(event["trial"])
-            elif detail["reason"] == "already has a result":
-                self._refused[detail["attempt"]] = self._refused.get(detail["attempt"], 0) + detail["rows"]
 
     def _read_attempts(self, ledger: Ledger, connection: sa.Connection, before: float) -> tuple[list[_Attempt], dict[int, float]]:
         """Returns the attempts that have ended and delivered something, in order, and when each session began."""
@@ -171,7 +160,7 @@ class Tail:
                 continue
             self._open.discard(row["attempt"])
             if row["delivered"]:
-                made = _Attempt(row["attempt"], row["session_id"], moment, row["status"] == "accepted", row["delivered"], row["worker"])
+                made = _Attempt(row["attempt"], row["session_id"], moment, row["status"] == "accepted", row["worker"])
                 ended.append(made)
         sessions = ledger.tables.sessions
         began = {key: _seconds(text) for key, text in connection.execute(sa.select(sessions.c.session_id, sessions.c.started))}
@@ -180,47 +169,15 @@ class Tail:
     def _order(self, ledger: Ledger, connection: sa.Connection, ended: list[_Attempt]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Returns the trials of attempts in order, each with its attempt's place among these."""
         wanted = np.array([each.number for each in ended], np.int64)
-        attempts, trials = self._found(ledger, connection, wanted, above=self._floor - MARGIN)
-        moved = [(number, trial) for number in wanted.tolist() for trial in self._reopened.get(number, ())]
-        gone = [self._refused.pop(number, 0) + len(self._reopened.pop(number, ())) for number in wanted.tolist()]
-        expected = np.array([each.rows for each in ended], np.int64) - np.array(gone, np.int64)
+        t = ledger.tables.trials
+        pairs = [(number, trial) for number in wanted.tolist() for trial in self._reopened.pop(number, ())]
+        for part in _parts(wanted.tolist()):
+            pairs += map(tuple, connection.execute(sa.select(t.c.attempt, t.c.trial).where(t.c.attempt.in_(part))))
+        attempts, trials = np.array(pairs, np.int64).reshape(-1, 2).T
         rank = np.argsort(wanted, kind="stable")
-        have = np.bincount(rank[np.searchsorted(wanted, attempts, sorter=rank)], minlength=len(wanted))
-        if len(short := wanted[have < expected]):
-            more = self._found(ledger, connection, short, upto=self._floor - MARGIN)
-            attempts, trials = np.append(attempts, more[0]), np.append(trials, more[1])
-        attempts = np.append(attempts, np.array([number for number, _ in moved], np.int64))
-        trials = np.append(trials, np.array([trial for _, trial in moved], np.int64))
         place = rank[np.searchsorted(wanted, attempts, sorter=rank)]
         order = np.lexsort((trials, place))
-        self._raise_floor(wanted, place[order], trials[order])
         return place[order], trials[order]
-
-    def _found(
-        self, ledger: Ledger, connection: sa.Connection, wanted: NDArray[np.int64], above: int = -1, upto: int | None = None
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Returns attempt and trial of the rows of some attempts, with trial numbers above a bound or up to one."""
-        if not len(wanted) or (upto is not None and upto < 0):
-            return np.empty(0, np.int64), np.empty(0, np.int64)
-        t = ledger.tables.trials
-        query = sa.select(t.c.attempt, t.c.trial).where(t.c.attempt.between(int(wanted.min()), int(wanted.max())))
-        query = query.where(t.c.trial > above if upto is None else t.c.trial <= upto)
-        parts = [np.empty((0, 2), np.int64)]
-        for some in connection.execute(query).partitions(_SCANNED):
-            pairs = np.fromiter(chain.from_iterable(some), np.int64, 2 * len(some)).reshape(-1, 2)
-            parts.append(pairs[np.isin(pairs[:, 0], wanted)])
-        attempts, trials = np.concatenate(parts).T
-        return attempts, trials
-
-    def _raise_floor(self, wanted: NDArray[np.int64], place: NDArray[np.int64], trials: NDArray[np.int64]) -> None:
-        """Notes up to which trial number everything has been read, if numbers are given out in the order of attempts."""
-        for i, number in enumerate(wanted.tolist()):
-            low, high = np.searchsorted(place, (i, i + 1))
-            if high > low:
-                self._tops[number] = int(trials[high - 1])
-        settled = min(self._open, default=self._last + 1)
-        for number in [number for number in self._tops if number < settled]:
-            self._floor = max(self._floor, self._tops.pop(number))
 
     def _stretch(
         self,

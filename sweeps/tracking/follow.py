@@ -25,11 +25,11 @@ BOARD_EVERY: Final = 30.0  # seconds between leaderboards, at least
 BOARD_SHARE: Final = 20.0  # and a twentieth of the time since the first: a long study has no more of them than a short one
 
 
-_GONE: Final = "{}: the study was set aside or removed"
-
-
 class GoneError(TrackerError):
     """The study was set aside, or its folder removed: there is nothing to write any more."""
+
+    def __init__(self, home: Path):
+        super().__init__(f"{home}: the study was set aside or removed")
 
 
 @dataclass
@@ -75,10 +75,10 @@ class Follower:
             Exception: Whatever the tracker raised; call again later.
         """
         if not (self.home / LEDGER).exists():
-            raise GoneError(_GONE.format(self.home))
+            raise GoneError(self.home)
         about, count = read_about(self.home)
         if self.run_id not in ("", about.run_id):
-            raise GoneError(_GONE.format(self.home))
+            raise GoneError(self.home)
         tracker = self.tracker = make(self.name, about, self.options)
         before = State.read(self.home, self.name)
         place = tracker.open()
@@ -130,7 +130,7 @@ class Follower:
                 self.afford()
             self._trials(tracker, new)
         if tail.gone:
-            raise GoneError(_GONE.format(self.home))
+            raise GoneError(self.home)
         self.polls += 1
 
     def _trials(self, tracker: Tracker, new: Stretch) -> None:

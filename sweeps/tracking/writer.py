@@ -168,7 +168,7 @@ class Writer:
             if not self._run_id:
                 found = read_about(self._home)[0].run_id if self._home.is_dir() else ""
                 if _place(self._home) != self._place or not found:
-                    raise GoneError(f"{self._home}: the study was set aside or removed")
+                    raise GoneError(self._home)
                 self._run_id = found
         return self._run_id
 

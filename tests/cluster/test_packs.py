@@ -5,6 +5,7 @@ import pickle
 import subprocess
 import sys
 import textwrap
+from contextlib import nullcontext
 
 import numpy as np
 import pytest
@@ -110,6 +111,41 @@ def each(points, inputs):
     if 66 in points:
         os._exit(1)
     return np.array([[p] for p in points], dtype=float)
+
+
+class Ending(Diary):
+    """Is asked to stop, or fails, when so many packs have been delivered."""
+
+    def __init__(self, packs, end, fails):
+        super().__init__(packs, True)
+        self.end, self.fails = end, fails
+
+    @property
+    def stopping(self):
+        return len(self.results) >= self.end
+
+    def next(self):
+        return None if self.stopping else super().next()
+
+    @property
+    def exhausted(self):
+        return self.stopping or super().exhausted
+
+    def deliver(self, result):
+        super().deliver(result)
+        if self.fails and len(self.results) == self.end:
+            raise OSError("the disk is full")
+
+
+@pytest.mark.ray
+@pytest.mark.parametrize("fails", [False, True])
+def test_whatever_ends_a_run_every_pack_that_was_handed_out_is_delivered(ray_cpus, tmp_path, fails: bool) -> None:
+    feed = Ending([[i, i + 100] for i in range(12)], 5, fails)
+    with pytest.raises(OSError, match="full") if fails else nullcontext():
+        run_packs(feed, each, None, 1, slots=2, scratch=tmp_path, name=f"ending-{fails}")
+    out = {attempt for what, attempt in feed.noted if what == "out"}
+    assert 5 <= len(out) <= 9 and set(feed.results) == out and not feed.flying
+    assert all(result.metrics[:, 0].tolist() == [i, i + 100] for i, result in feed.results.items())
 
 
 @pytest.mark.parametrize("numbers", [(), (7,), (3, 1, 2), tuple(range(5, 70_000)), (0, 2**40)])

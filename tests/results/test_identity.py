@@ -3,6 +3,7 @@ from __future__ import annotations
 import enum
 import json
 import math
+from hashlib import blake2b
 
 import numpy as np
 import pytest
@@ -114,10 +115,22 @@ def test_a_batch_gives_the_same_identities_as_one_by_one() -> None:
 
 
 @given(st.lists(configs, max_size=4), configs)
-def test_identity_and_text_made_at_once_are_those_made_apart(batch: list, defaults: dict) -> None:
-    made = identified(CONTEXT, batch, defaults)
-    assert [one.config_id for one in made] == [config_id(CONTEXT, config, defaults) for config in batch]
-    assert [one.text for one in made] == [canonical_json(config) for config in batch]
+def test_an_identity_is_the_hash_of_what_differs_from_the_defaults_and_the_text_that_of_all(batch: list, defaults: dict) -> None:
+    for config, made in zip(batch, identified(CONTEXT, batch, defaults), strict=True):
+        kept = {
+            key: value for key, value in config.items() if key not in defaults or canonical_json(defaults[key]) != canonical_json(value)
+        }
+        told = f"{CONTEXT}\n{canonical_json(kept)}".encode()
+        assert made.config_id == blake2b(told, digest_size=16, person=b"alphasweep-cfg").digest()
+        assert made.text == canonical_json(config) and made.context == CONTEXT
+    assert config_ids(CONTEXT, batch, defaults) == [config_id(CONTEXT, config, defaults) for config in batch]
+
+
+def test_values_that_python_takes_for_equal_are_told_apart_whichever_comes_first() -> None:
+    batch = [{"x": value} for value in (1, True, 1.0, 0, False, -0.0, "1", None)]
+    texts = [made.text for made in identified(CONTEXT, [*batch, *reversed(batch)])]
+    assert texts[:8] == ['{"x":1}', '{"x":true}', '{"x":1}', '{"x":0}', '{"x":false}', '{"x":0}', '{"x":"1"}', '{"x":null}']
+    assert texts[8:] == texts[7::-1]
 
 
 def test_trial_seeds_depend_on_study_seed_and_configuration_only() -> None:

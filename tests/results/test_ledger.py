@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
 from results import Accepted, Ledger, LedgerError, LedgerLocked, Metric
+from results.tracking.tail import Tail
 
 
 @contextmanager
@@ -299,3 +301,27 @@ def test_a_plan_keeps_the_order_of_its_axes_because_it_numbers_the_points(locati
         second = ledger.add_plan({"a": [3], "b": [1, 2]}, {"sampler": "grid"}, 2)
     assert [list(plan.space) for plan in (first, second)] == [["b", "a"], ["a", "b"]]
     assert first.plan_id != second.plan_id
+
+
+def test_a_ledger_that_keeps_rows_by_number_as_earlier_ones_do_is_gone_on_with(tmp_path: Any, header: Any, make_rows: Callable) -> None:
+    path = tmp_path / "ledger.sqlite"
+    with Ledger.create(path, header) as ledger:
+        ledger.begin_session({})
+        ledger.add_plan({"x": [1]}, {"kind": "grid"}, 9)
+        ledger.accept(ledger.open_attempt(1, 2), make_rows(context_of(ledger), [5, 2]))
+    with closing(sqlite3.connect(path)) as plain, plain:
+        [(made,)] = plain.execute("SELECT sql FROM sqlite_master WHERE name = 'trials'")
+        before = made.replace("UNIQUE (trial)", "PRIMARY KEY (trial)").replace("TABLE trials", "TABLE earlier")
+        assert before.count("PRIMARY KEY (trial)") == 1
+        plain.execute(before)
+        plain.execute("INSERT INTO earlier SELECT * FROM trials")
+        plain.execute("DROP TABLE trials")
+        plain.execute("ALTER TABLE earlier RENAME TO trials")
+        plain.execute("CREATE INDEX trials_objective ON trials (m_sharpe)")
+    with Ledger.open(path) as ledger:
+        ledger.begin_session({})
+        assert ledger.accept(ledger.open_attempt(1, 3), make_rows(context_of(ledger), [7, 2, 3])) == Accepted(2, 1)
+        assert ledger.numbers(0, 9).tolist() == [2, 3, 5, 7] and ledger.top("sharpe", n=2)["trial"].tolist() == [7, 5]
+        assert [list(batch["trial"]) for batch in ledger.stream(["trial", "config_id"])] == [[2, 3, 5, 7]]
+        assert [part.trial.tolist() for part in Tail(path).poll(settled=True)] == [[2, 5, 3, 7]]
+        assert ledger.counts()["completed"] == 4 and ledger.trial(3)["intact"]

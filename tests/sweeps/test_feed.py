@@ -9,7 +9,7 @@ import pytest
 from cluster.packs import PackResult
 from results import Header, Ledger, Metric, series
 from search_spaces import Space, make_sampler
-from sweeps.feed import LARGEST_PACK, LEAST_SECONDS, MOST_FLYING, PACK_COST, Backlog, StudyFeed, Tally
+from sweeps.feed import CHUNK, LARGEST_PACK, LEAST_SECONDS, MOST_FLYING, PACK_COST, Backlog, Point, StudyFeed, Tally
 from sweeps.study import StudyError
 
 METRICS = (Metric("score", "max", "ratio"),)
@@ -78,12 +78,14 @@ def test_packs_grow_towards_a_second_of_work_and_every_point_is_taken_once(path:
     assert bench.reports == sorted(bench.reports)
 
 
-def test_the_last_packs_are_worth_what_they_cost(path: str) -> None:
-    bench = Bench(path, list(range(30_000)))
+@pytest.mark.parametrize("any_order", [True, False])
+def test_the_last_packs_are_worth_what_they_cost_unless_results_decide_what_comes_next(path: str, any_order: bool) -> None:
+    bench = Bench(path, list(range(30_000)), any_order=any_order)
     bench.run(seconds_each=1e-3)
     usual = max(bench.sizes)
     after = bench.sizes[bench.sizes.index(usual) :]
-    assert min(after[:-1]) >= LEAST_SECONDS / 1e-3 - 1 and after[-2] < usual
+    least = LEAST_SECONDS / 1e-3 - 1
+    assert after[-2] < usual and (min(after[:-1]) >= least if any_order else after[-3] < least)
 
 
 def test_where_order_does_not_matter_packs_are_of_configurations_that_are_alike(path: str) -> None:
@@ -101,6 +103,20 @@ def test_where_it_matters_or_configurations_are_slow_they_come_by_number(path: s
     bench = Bench(path, {"int": [0, 99_999]}, trials=3_000, any_order=any_order)
     made = [x for pack in bench.evaluated(seconds) for x in pack]
     assert made == [point["x"] for point in bench.backlog._sampler.configs(0, 3_000)]
+
+
+@pytest.mark.parametrize("any_order", [True, False])
+def test_results_elsewhere_are_looked_for_thousands_at_a_time(path: str, any_order: bool) -> None:
+    asked: list[int] = []
+
+    def reuse(points: list[Point]) -> set[bytes]:
+        asked.append(len(points))
+        return {point.config_id for point in points}
+
+    bench = Bench(path, {"int": [0, 99_999]}, trials=20_000, any_order=any_order)
+    bench.backlog._reuse = reuse
+    assert bench.backlog.take(1) == [] and bench.backlog.drained and bench.tally.known == 20_000
+    assert len(asked) == -(-20_000 // CHUNK)
 
 
 def test_arranged_packs_of_a_session_that_was_killed_are_made_up_for_by_the_next(path: str) -> None:
