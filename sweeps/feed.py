@@ -206,14 +206,18 @@ class Backlog:
                 yield np.concatenate([left, missing])
                 left = left[:0]
                 continue
-            window = min(ALIKE * self._asked, LARGEST_WINDOW)
             left = np.concatenate([left, missing])
-            while len(left) >= max(window, CHUNK):
-                here, left = np.split(left, [max(window, CHUNK)])
-                yield from self._alike(here, window)
-        yield from self._alike(left, LARGEST_WINDOW)
+            while len(left) >= (enough := max(self._window, CHUNK)):
+                here, left = np.split(left, [enough])
+                yield from self._alike(here)
+        yield from self._alike(left)
 
-    def _alike(self, numbers: NDArray[np.int64], window: int) -> Iterator[NDArray[np.int64]]:
+    @property
+    def _window(self) -> int:
+        return min(ALIKE * self._asked, LARGEST_WINDOW)
+
+    def _alike(self, numbers: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+        window = self._window
         starts = range(0, len(numbers), window)
         arranged = np.concatenate([self._sampler.alike(numbers[start : start + window]) for start in starts] or [numbers])
         return (arranged[start : start + CHUNK] for start in range(0, len(arranged), CHUNK))
