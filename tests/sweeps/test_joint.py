@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -71,7 +72,11 @@ def test_a_driver_killed_in_the_middle_of_a_stage_resumes_and_only_what_was_cut_
     wait_for(lambda: driver.poll() is not None or (sum(runs(count).values()) > 4 and at_work(count)), 120)
     os.kill(driver.pid, signal.SIGKILL)
     assert driver.wait(60) == -signal.SIGKILL, "it ended before it was killed: give it more to do"
-    cut = at_work(count)
+    cut, seen = at_work(count), None
+    # Workers live on for a moment, in which one may end a stage and begin another.
+    while seen != (seen := (runs(count, "begun"), runs(count))):
+        time.sleep(2.0)
+    cut |= at_work(count)
     made = run(Study.load(file), tmp_path / "runs", slots=2)
     assert verify(made.folder).ok and not made.tally.failed
     begun, done = runs(count, "begun"), runs(count)
