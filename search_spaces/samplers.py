@@ -25,7 +25,7 @@ SAMPLERS: Final[dict[str, str]] = {
     "qmc": "scrambled Sobol points, which cover the space more evenly than random ones; needs trials",
 }
 
-_GAP: Final = 256
+_GAP: Final = 16  # numbers that are left out of a window, at most, between two that are wanted
 
 
 class Sampler(Protocol):
@@ -203,7 +203,7 @@ def _seed_of(purpose: str, seed: int) -> int:
 
 
 def _picked(numbers: NDArray[np.int64], configs: Callable[[int, int], list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Returns configurations by number, from windows that leave out nothing but wide gaps: a window costs more than a few too many."""
+    """Returns configurations by number, from windows that end at wide gaps: a window costs more than a few too many."""
     made: list[dict[str, Any]] = []
     for near in np.split(numbers, np.flatnonzero(abs(np.diff(numbers)) > _GAP) + 1):
         if len(near):
