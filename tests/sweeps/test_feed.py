@@ -98,11 +98,11 @@ def test_where_order_does_not_matter_packs_are_of_configurations_that_are_alike(
     assert np.median([max(pack) - min(pack) for pack in full]) < 0.25 * 100_000
 
 
-@pytest.mark.parametrize(("any_order", "seconds"), [(False, 1e-3), (True, 0.5)])
+@pytest.mark.parametrize(("any_order", "seconds"), [(False, 1e-3), (True, 0.07)])
 def test_where_it_matters_or_configurations_are_slow_they_come_by_number(path: str, any_order: bool, seconds: float) -> None:
-    bench = Bench(path, {"int": [0, 99_999]}, trials=3_000, any_order=any_order)
+    bench = Bench(path, {"int": [0, 99_999]}, trials=6_000, any_order=any_order)
     made = [x for pack in bench.evaluated(seconds) for x in pack]
-    assert made == [point["x"] for point in bench.backlog._sampler.configs(0, 3_000)]
+    assert made == [point["x"] for point in bench.backlog._sampler.configs(0, 6_000)]
 
 
 @pytest.mark.parametrize("any_order", [True, False])
